@@ -1,0 +1,142 @@
+"""One file per engine. A backend joins by being here: a module with a class `Engine` that extends `Backend`.
+
+Nothing heavy is imported before `Engine.open` is called, so listing the engines costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import ClassVar
+
+from helpers import templates
+from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
+from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
+
+
+class Backend(ABC):
+    """One loaded model on one engine.
+
+    A subclass states its `name`, the `package` it needs and the sampling options it `honours`, and implements
+    `serves`, `open`, `tokenize` and the one generator `generate`. Stop strings, timing, history and the context limit
+    are the chat's work, the same for all.
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[str | None] = None
+    #: What to type when the package is missing.
+    install: ClassVar[str] = ""
+    #: Higher is tried first by `backend="auto"`.
+    preference: ClassVar[int] = 0
+    honours: ClassVar[frozenset[str]] = frozenset({"max_new_tokens", "seed", "stop"})
+
+    #: Tokens that prompt and answer may take together.
+    context: int
+    #: The number format of the weights as they are computed with, as in "bf16" or "q4_1".
+    precision: str
+    #: The model's chat template, and the variables it uses, such as `bos_token`.
+    template: str
+    template_tokens: Mapping[str, str] = MappingProxyType({})
+    #: Whether tokens that an earlier prompt has in common may be taken from its KV cache.
+    reuse_prompt: bool = True
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why this engine cannot run here, as a sentence; None when it can."""
+        if cls.package is None or importlib.util.find_spec(cls.package.replace("-", "_")) is not None:
+            return None
+        return f"the package {cls.package} is not installed: {cls.install}"
+
+    @classmethod
+    def version(cls) -> str | None:
+        """The installed version of the engine's package; None where it needs none or has none."""
+        try:
+            return importlib.metadata.version(cls.package) if cls.package else None
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    @classmethod
+    @abstractmethod
+    def serves(cls, card: ModelCard) -> str | None:
+        """Why this engine cannot serve the model, as a sentence; None when it can."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Backend:
+        """The model loaded and warm; None takes the engine's own default."""
+
+    @abstractmethod
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        """The token ids of a text. `control` tells whether strings such as `<|im_end|>` become control tokens."""
+
+    @abstractmethod
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
+        """The answer, piece by piece; the last chunk has a `finish_reason`. Closing the iterator stops the engine."""
+
+    def encode(self, turns: Sequence[Turn]) -> Prompt:
+        """The turns through the chat template, ending where the assistant's answer begins.
+
+        What a person typed never becomes a control token. A text without such strings is tokenized in one go with
+        its template, exactly as the model was trained; only one that has them is tokenized piece by piece.
+        """
+        if all(self.tokenize(t.text) == self.tokenize(t.text, control=True) for t in turns):
+            ids = self.tokenize(templates.render(self.template, turns, **self.template_tokens), control=True)
+        else:
+            parts = templates.pieces(self.template, turns, **self.template_tokens)
+            ids = [i for text, typed in parts for i in self.tokenize(text, control=not typed)]
+        return Prompt(tuple(turns), tuple(ids))
+
+    def close(self) -> None:
+        """Frees what the engine holds; closing twice is harmless."""
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuses, in a sentence, every changed option that this backend does not honour."""
+        refused = sorted(sampling.changed() - self.honours)
+        if refused:
+            raise UnsupportedOption(
+                f"The backend {self.name!r} cannot honour {', '.join(refused)}.",
+                f"Leave it out, or choose a backend that can; this one takes {', '.join(sorted(self.honours))}.",
+            )
+
+
+@cache
+def engines() -> dict[str, type[Backend]]:
+    """Every engine of this folder by name, preferred ones first."""
+    found: list[type[Backend]] = []
+    for module in pkgutil.iter_modules(__path__):
+        engine = getattr(importlib.import_module(f"{__name__}.{module.name}"), "Engine", None)
+        if engine is not None:
+            found.append(engine)
+    return {engine.name: engine for engine in sorted(found, key=lambda e: (-e.preference, e.name))}
+
+
+def choose(name: str, card: ModelCard) -> type[Backend]:
+    """The engine called `name`, or for "auto" the first that is installed and serves the model."""
+    known = engines()
+    if name != "auto":
+        if name not in known:
+            raise InvalidInput(f"There is no backend {name!r}.", f"Choose one of: auto, {', '.join(known)}.")
+        reason = known[name].missing() or known[name].serves(card)
+        if reason:
+            raise BackendUnavailable(f"The backend {name!r} cannot open {card.name!r}: {reason}.")
+        return known[name]
+    reasons = {}
+    for engine in known.values():
+        if engine.preference <= 0:
+            continue
+        reason = engine.missing() or engine.serves(card)
+        if reason is None:
+            return engine
+        reasons[engine.name] = reason
+    raise BackendUnavailable(
+        f"No backend here can open {card.name!r}: "
+        + "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items())
+        + ".",
+        "Install one of them, or open a model that runs here, such as 'smollm2-135m'.",
+    )

@@ -1,0 +1,132 @@
+"""llama.cpp, through xllamacpp: quantized GGUF files on any processor, several times faster than transformers there."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import urllib.request
+from collections.abc import Iterator
+from threading import Event
+from typing import Any
+
+from helpers import machine, weights
+from helpers.background import iterate
+from helpers.backends import Backend
+from helpers.errors import ContextOverflow, CourseError, DamagedFile, InvalidInput
+from helpers.machine import require_memory
+from helpers.records import Chunk, ModelCard, Prompt, Sampling
+
+
+class Engine(Backend):
+    """One GGUF model in llama.cpp's own server, in this process, on loopback and behind a key made for the run."""
+
+    name = "llamacpp"
+    package = "xllamacpp"
+    install = "pip install xllamacpp"
+    preference = 20
+    honours = frozenset(
+        {"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "json_schema"}
+    )
+
+    def __init__(self, path: str, *, context: int, threads: int | None, precision: str) -> None:
+        import xllamacpp
+
+        options = xllamacpp.CommonParams()
+        options.model.path = path
+        options.n_ctx, options.n_parallel = context, 1
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads or machine.threads()
+        options.verbosity = -1
+        options.ui = False
+        self._key = secrets.token_urlsafe(16)
+        options.api_keys = [self._key]
+        try:
+            self._server = xllamacpp.Server(options)
+        except RuntimeError as error:
+            raise DamagedFile(
+                f"llama.cpp cannot load {path}: the file is cut short, or not a GGUF this version knows.",
+                "Delete the file and fetch it again.",
+            ) from error
+        self.context, self.precision = context, precision
+        properties = self._ask("/props")
+        self.template = properties["chat_template"]
+        self.template_tokens = {name: properties.get(name, "") for name in ("bos_token", "eos_token")}
+
+    @classmethod
+    def serves(cls, card: ModelCard) -> str | None:
+        if card.embedded or card.gguf or (card.path or "").endswith(".gguf"):
+            return None
+        return "it needs a GGUF file, and the catalog knows none of this model"
+
+    @classmethod
+    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
+        stored = "q4_1" if card.embedded else "gguf"
+        if precision not in (None, stored):
+            raise InvalidInput(
+                f"llama.cpp computes with the numbers its file holds, here {stored}, not {precision}.",
+                "Leave precision out, or open the model with backend='transformers'.",
+            )
+        path = weights.gguf(card)
+        require_memory(path.stat().st_size, card.title)
+        return cls(str(path), context=context, threads=threads, precision=stored)
+
+    def _ask(self, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One of the server's own routes, over loopback."""
+        request = urllib.request.Request(
+            self._server.listening_address + route,
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            result: dict[str, Any] = json.load(answer)
+        return result
+
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        body = {"content": text, "add_special": False, "parse_special": control}
+        ids: list[int] = self._ask("/tokenize", body)["tokens"]
+        return ids
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
+        request = {
+            "prompt": list(prompt.tokens or ()),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "min_p": 0.0,
+            "repeat_penalty": sampling.repetition_penalty,
+            "repeat_last_n": self.context,
+            # llama.cpp's own order has temperature last; transformers', which the course promises, before top-k.
+            "samplers": ["penalties", "temperature", "top_k", "top_p"],
+            "seed": sampling.seed,
+            "cache_prompt": self.reuse_prompt,
+            "stream": True,
+            "timings_per_token": True,
+        }
+        if sampling.json_schema is not None:
+            request["json_schema"] = dict(sampling.json_schema)
+
+        def work(put: Any, cancelled: Event) -> None:
+            def receive(event: dict[str, Any]) -> bool:
+                put(event)
+                return cancelled.is_set()  # True makes llama.cpp stop
+
+            self._server.handle_completions(request, receive)
+
+        for event in iterate(work):
+            yield self._chunk(event, len(prompt.tokens or ()))
+
+    def _chunk(self, event: dict[str, Any], prompt_tokens: int) -> Chunk:
+        if "error" in event:
+            raise self._error(event["error"])
+        choice = event["choices"][0]
+        return Chunk(choice["text"], event["timings"]["predicted_n"], choice["finish_reason"], prompt_tokens)
+
+    def _error(self, error: dict[str, Any]) -> CourseError:
+        if error.get("type") == "exceed_context_size_error":
+            return ContextOverflow(
+                f"The prompt has {error['n_prompt_tokens']} tokens; the context holds {error['n_ctx']}."
+            )
+        return InvalidInput(f"llama.cpp refuses the request: {error.get('message', error)}")
+
+    def close(self) -> None:
+        self._server = None

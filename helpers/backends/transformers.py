@@ -1,0 +1,137 @@
+"""Hugging Face Transformers on PyTorch: the reference, for any model that it loads without code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event
+from typing import Any
+
+from helpers import machine, weights
+from helpers.background import iterate
+from helpers.backends import Backend
+from helpers.errors import InvalidInput
+from helpers.machine import require_memory
+from helpers.records import Chunk, ModelCard, Prompt, Sampling
+
+#: Bytes of one weight in the precisions that this backend can compute with.
+PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2}
+#: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>")
+
+
+class Engine(Backend):
+    """One model in torch, on the GPU where there is one."""
+
+    name = "transformers"
+    package = "transformers"
+    install = "pip install transformers torch"
+    preference = 10
+    honours = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"})
+
+    def __init__(self, model: Any, tokenizer: Any, *, context: int, precision: str) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.context, self.precision = context, precision
+        self.template = tokenizer.chat_template or ""
+        self.template_tokens = {name: getattr(tokenizer, name) or "" for name in ("bos_token", "eos_token")}
+        added = tokenizer.get_added_vocab()
+        configured = model.generation_config.eos_token_id
+        ends = {added[end] for end in ENDS if end in added} | {tokenizer.eos_token_id}
+        self._ends = sorted((ends | set(configured if isinstance(configured, list) else [configured])) - {None})
+
+    @classmethod
+    def serves(cls, card: ModelCard) -> str | None:
+        if card.path:
+            return "it is a GGUF file" if card.path.endswith(".gguf") else None
+        if card.embedded or (card.hub and card.model_type):
+            return None
+        return "transformers has no class of its own for it" if card.hub else "its weights are not public"
+
+    @classmethod
+    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
+        folder = weights.folder(card)
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        precision = precision or machine.precision()
+        if precision not in PRECISIONS:
+            raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
+        require_memory(card.parameters * PRECISIONS[precision], card.title)
+        torch.set_num_threads(threads or machine.threads())
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        logging.disable_progress_bar()
+        # use_safetensors: a pickle could run code while it is read.
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return cls(
+            model.to(machine.device()),
+            AutoTokenizer.from_pretrained(folder),
+            context=context,
+            precision=precision,
+        )
+
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
+        return ids
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
+        from tokenizers.decoders import DecodeStream
+
+        ids = list(prompt.tokens or ())
+        stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
+        backend_tokenizer = self.tokenizer.backend_tokenizer
+        for token in iterate(lambda put, cancelled: self._run(ids, sampling, put, cancelled)):
+            new_tokens += 1
+            ended = token in self._ends
+            text = None if ended else stream.step(backend_tokenizer, token)
+            yield Chunk(text or "", new_tokens, prompt_tokens=len(ids))
+        yield Chunk("", new_tokens, "stop" if ended else "length", len(ids))
+
+    def _run(self, ids: list[int], sampling: Sampling, put: Any, cancelled: Event) -> None:
+        """transformers' own generation loop, each new token handed to `put`."""
+        import torch
+        from transformers import StoppingCriteriaList
+
+        prompt = torch.tensor([ids], device=self.model.device)
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(sampling.seed)
+            self.model.generate(
+                inputs=prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=self._config(sampling),
+                streamer=_Streamer(put),
+                stopping_criteria=StoppingCriteriaList([lambda *_, **__: cancelled.is_set()]),
+            )
+
+    def _config(self, sampling: Sampling) -> Any:
+        from transformers import GenerationConfig
+
+        options: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            options["top_k"] = sampling.top_k
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            repetition_penalty=sampling.repetition_penalty,
+            eos_token_id=self._ends,
+            pad_token_id=self._ends[0],
+            **options,
+        )
+
+    def close(self) -> None:
+        self.model = None
+
+
+class _Streamer:
+    """What `generate` calls with the prompt first and then with each new token."""
+
+    def __init__(self, put: Any) -> None:
+        self._put, self._past_prompt = put, False
+
+    def put(self, value: Any) -> None:
+        if self._past_prompt:
+            for token in value.flatten().tolist():
+                self._put(token)
+        self._past_prompt = True
+
+    def end(self) -> None:
+        """Nothing is held back."""

@@ -1,0 +1,216 @@
+"""One way to talk to a model, whatever runs it.
+
+    with open_chat("smollm2-135m") as chat:
+        print(chat.say("What is the capital of Sweden?"))
+
+A chat keeps the history, refuses what does not fit, and times every answer in the same way on every backend.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from helpers import backends, catalog, local
+from helpers.answer import Stream
+from helpers.backends import Backend
+from helpers.errors import ContextOverflow, InvalidInput
+from helpers.records import ModelCard, Prompt, Reply, Sampling, Turn
+
+#: Room for prompt and answer unless `context=` asks for more: a KV cache of 131,072 tokens would fill a laptop.
+DEFAULT_CONTEXT = 4096
+#: More characters than this for each token of context cannot fit, so there is no need to tokenize them to know.
+CHARACTERS_PER_TOKEN = 64
+
+
+def open_chat(
+    model: str | Path,
+    backend: str = "auto",
+    *,
+    system: str | None = None,
+    context: int | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    shorten: bool = False,
+    **sampling: Any,
+) -> Chat:
+    """A chat with `model`: a name of the catalog, a folder of safetensors, or a GGUF file.
+
+    `backend` is an engine's name or "auto": the fastest that is installed and serves the model. `context` counts
+    tokens of prompt and answer together (4,096, or the model's own limit if that is lower). `shorten` drops the
+    oldest turns instead of refusing a conversation that became too long. Further arguments are `Sampling`'s.
+    """
+    card = local.card(Path(model)) if local.is_path(model) else catalog.card(str(model))
+    limit = card.shape.context if card.shape else DEFAULT_CONTEXT
+    context = min(DEFAULT_CONTEXT, limit) if context is None else context
+    if not 1 <= context <= limit:
+        raise InvalidInput(f"{card.title} has a context of at most {limit} tokens, not {context}.")
+    engine = backends.choose(backend, card)
+    options = sampling_of(Sampling(), sampling)
+    opened = engine.open(card, context=context, threads=threads, precision=precision)
+    return Chat(opened, card, system=system, sampling=options, shorten=shorten)
+
+
+def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
+    """`base` with the options changed, each checked for its range."""
+    known = Sampling.__slots__
+    for name in options:
+        if name not in known:
+            raise InvalidInput(f"There is no sampling option {name!r}.", f"Choose from {', '.join(known)}.")
+    if isinstance(options.get("stop"), str):
+        options = {**options, "stop": (options["stop"],)}
+    chosen = replace(base, **options)
+    ranges = {
+        "max_new_tokens": chosen.max_new_tokens >= 1,
+        "temperature": chosen.temperature >= 0,
+        "top_p": 0 < chosen.top_p <= 1,
+        "top_k": chosen.top_k >= 0,
+        "repetition_penalty": chosen.repetition_penalty > 0,
+        "seed": 0 <= chosen.seed < 2**32,
+        "stop": all(chosen.stop),
+    }
+    for name, fine in ranges.items():
+        if not fine:
+            raise InvalidInput(f"{name}={getattr(chosen, name)!r} is out of range.", "See Sampling for its meaning.")
+    return chosen
+
+
+class Chat:
+    """A conversation with one opened model. Use it in a `with`, or `close` it, to free the model's memory."""
+
+    def __init__(
+        self, backend: Backend, card: ModelCard, *, system: str | None, sampling: Sampling, shorten: bool
+    ) -> None:
+        backend.check(sampling)
+        self.backend, self.card, self.sampling, self.shorten = backend, card, sampling, shorten
+        self._system = [Turn("system", _readable(system))] if system is not None else []
+        self._turns: list[Turn] = []
+        self._writing: Stream | None = None
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """The turns so far, the system message first where there is one."""
+        return (*self._system, *self._turns)
+
+    def reset(self) -> None:
+        """Forgets the turns; the system message stays."""
+        self._stop_writing()
+        self._turns.clear()
+
+    def say(self, text: str, **sampling: Any) -> Reply:
+        """The whole answer to `text`, which joins the history. An interrupted answer leaves the history as it was."""
+        stream = self.stream(text, **sampling)
+        try:
+            for _ in stream:
+                pass
+        except BaseException:
+            self._writing = None
+            stream.close(keep=False)
+            raise
+        assert stream.reply is not None
+        return stream.reply
+
+    def stream(self, text: str, **sampling: Any) -> Stream:
+        """The answer to `text`, piece by piece as it is written."""
+        self._stop_writing()
+        options = self._options(sampling)
+        asked = Turn("user", _readable(text))
+        self._refuse_hopeless(asked.text)
+        prompt, kept = self._fit([*self._turns, asked], options)
+
+        def remember(reply: Reply) -> None:
+            self._turns = [*kept, Turn("assistant", reply.text)]
+
+        dropped = len(self._turns) + 1 - len(kept)
+        self._writing = Stream(self.backend, self.card.name, prompt, options, dropped, remember)
+        return self._writing
+
+    def complete(self, text: str, **sampling: Any) -> Reply:
+        """`text` continued as plain text, without chat template or history."""
+        self._stop_writing()
+        options = self._options(sampling)
+        self._refuse_hopeless(_readable(text))
+        prompt = Prompt((), tuple(self.backend.tokenize(text)))
+        self._refuse_overflow(prompt, options)
+        stream = Stream(self.backend, self.card.name, prompt, options, 0)
+        for _ in stream:
+            pass
+        assert stream.reply is not None
+        return stream.reply
+
+    def close(self) -> None:
+        """Frees the model; closing twice is harmless."""
+        self._stop_writing()
+        self.backend.close()
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Chat({self.card.name!r} on {self.backend.name}, {self.backend.precision}, {len(self._turns)} turns)"
+
+    def _options(self, changes: dict[str, Any]) -> Sampling:
+        options = sampling_of(self.sampling, changes)
+        self.backend.check(options)
+        return options
+
+    def _stop_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
+
+    def _fit(self, turns: Sequence[Turn], options: Sampling) -> tuple[Prompt, list[Turn]]:
+        """The prompt, and the turns that it holds: all of them, or the newest that fit where `shorten` is on."""
+        kept = list(turns)
+        prompt = self.backend.encode([*self._system, *kept])
+        while self.shorten and len(kept) > 2 and self._overflow(prompt, options):
+            del kept[:2]  # a question goes with its answer
+            prompt = self.backend.encode([*self._system, *kept])
+        self._refuse_overflow(prompt, options)
+        return prompt, kept
+
+    def _overflow(self, prompt: Prompt, options: Sampling) -> bool:
+        return prompt.tokens is not None and len(prompt.tokens) + options.max_new_tokens > self.backend.context
+
+    def _refuse_overflow(self, prompt: Prompt, options: Sampling) -> None:
+        if self._overflow(prompt, options):
+            raise ContextOverflow(
+                f"The conversation has {len(prompt.tokens or ())} tokens and the answer may take "
+                f"{options.max_new_tokens}; the context holds {self.backend.context}.",
+                "Shorten the text, lower max_new_tokens, call reset(), or open the chat with shorten=True or a larger "
+                "context=.",
+            )
+
+    def _refuse_hopeless(self, text: str) -> None:
+        """Refuses a text that is so long that tokenizing it would only waste a minute."""
+        if len(text) > CHARACTERS_PER_TOKEN * self.backend.context:
+            raise ContextOverflow(
+                f"The text has {len(text):,} characters; the context holds {self.backend.context} tokens.",
+                "Send a part of it.",
+            )
+
+
+def _readable(text: str) -> str:
+    """`text` if a tokenizer can read it as text, else a refusal that says why."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"A message is text, not {type(text).__name__}.", "Decode bytes first, as in data.decode().")
+    if not text.strip():
+        raise InvalidInput("The message is empty.", "Write something for the model to answer.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"The message holds half a character at position {error.start}.", "Read it as UTF-8.") from error
+    control = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r\f\v"), None)
+    if control is not None:
+        raise InvalidInput(
+            f"The message looks like binary data: it holds the control character U+{ord(control):04X}.",
+            "Send text; for a file, read the text out of it first.",
+        )
+    return text

@@ -1,0 +1,179 @@
+"""What this machine has, and what a learner can do with it: `python -m helpers.doctor [--json]`.
+
+Looks at everything and changes nothing. A key is told as present or absent, never shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import backends, catalog, machine, weights
+from helpers.errors import CourseError
+from helpers.files import home
+from helpers.records import ModelCard
+
+EMBEDDED = "smollm2-135m"
+OLLAMA = "http://127.0.0.1:11434/api/version"
+#: Four bits a weight, and a scale for each small block of them: about 4.8 bits in all.
+BYTES_PER_PARAMETER = 0.6
+#: Above this a model without a GPU answers more slowly than most people read.
+COMFORTABLE_PARAMETERS = 4.5e9
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A place where models run for others, and the environment variable that holds its key."""
+
+    name: str
+    variable: str
+    note: str = ""
+
+
+PROVIDERS = (
+    Provider("NVIDIA NIM", "NVIDIA_API_KEY"),
+    Provider("Microsoft Foundry", "AZURE_OPENAI_API_KEY"),
+    Provider("Azure AI Inference", "AZURE_INFERENCE_CREDENTIAL", "its SDK is deprecated"),
+    Provider("OpenAI", "OPENAI_API_KEY"),
+    Provider("Hugging Face Hub", "HF_TOKEN", "for gated models only"),
+    Provider("GitHub Models", "GITHUB_TOKEN", "retired on 2026-07-30"),
+)
+
+
+def examine() -> dict[str, Any]:
+    """All that is known of this machine, as values that JSON can hold."""
+    free = machine.free_memory_gib()
+    return {
+        "machine": asdict(machine.describe()) | {"threads": machine.threads(), "free_memory_gib": round(free, 1)},
+        "disk": {"free_gib": round(machine.free_disk_gib(home()), 1)},
+        "engines": [_engine(engine) for engine in backends.engines().values()],
+        "providers": [asdict(provider) | {"key": bool(os.environ.get(provider.variable))} for provider in PROVIDERS],
+        "ollama": ollama_version(),
+        "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: weights.state(EMBEDDED)},
+        "fits_in_memory_at_4_bits": [card.name for card in fitting(free)],
+    }
+
+
+def fitting(memory_gib: float) -> list[ModelCard]:
+    """The models of the catalog with public weights that fit in `memory_gib` at four bits, smallest first."""
+    public = [card for card in catalog.cards() if card.embedded or card.hub]
+    fit = [card for card in public if four_bit_gib(card) <= memory_gib]
+    return sorted(fit, key=lambda card: card.parameters)
+
+
+def four_bit_gib(card: ModelCard) -> float:
+    """The memory of a model's weights at four bits, in GiB; a mixture of experts keeps all of them in memory.
+
+    >>> round(four_bit_gib(catalog.card("phi-3.5-mini")), 1)
+    2.1
+    """
+    return card.parameters * BYTES_PER_PARAMETER / machine.GIB
+
+
+def ollama_version(address: str = OLLAMA) -> str | None:
+    """The version of the Ollama that runs on this machine; None where none answers at once."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(address, timeout=0.3) as answer:
+            return str(json.load(answer)["version"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def folder_gib(folder: Path) -> float:
+    """What a folder's files take on the disk, in GiB; a folder that is not there takes nothing."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / machine.GIB
+
+
+def report(findings: dict[str, Any]) -> str:
+    """The findings for a human: one fact a line, then in sentences what this machine can do."""
+    here, cache = findings["machine"], findings["cache"]
+    sections: dict[str, list[tuple[str, str]]] = {
+        "This machine": [
+            ("Python", here["python"]),
+            ("System", here["system"]),
+            ("Processor", f"{here['processor']}, {here['cores']} cores ({here['threads']} for an engine)"),
+            ("Memory", f"{here['memory_gib']:.1f} GiB, {here['free_memory_gib']:.1f} free"),
+            ("Disk", f"{findings['disk']['free_gib']:.1f} GiB free"),
+            ("Accelerator", here["accelerator"] or "none"),
+        ],
+        "Engines": [
+            (engine["name"], engine["missing"] or engine["version"] or "ready") for engine in findings["engines"]
+        ],
+        "Providers": [_provider_line(provider) for provider in findings["providers"]]
+        + [("Ollama", f"version {findings['ollama']} runs here" if findings["ollama"] else "not running here")],
+        "Models": [("Cache", f"{cache['path']}, {cache['gib']:.2f} GiB"), (EMBEDDED, cache[EMBEDDED])],
+    }
+    lines = []
+    for title, facts in sections.items():
+        lines += [title, *(f"  {name:20}{fact}" for name, fact in facts), ""]
+    return "\n".join(lines + advice(findings))
+
+
+def advice(findings: dict[str, Any]) -> list[str]:
+    """What the learner can do with this machine, a sentence each."""
+    here = findings["machine"]
+    names = findings["fits_in_memory_at_4_bits"]
+    sentences = []
+    if findings["cache"][EMBEDDED] != "ready":
+        sentences.append(f"The embedded model is {findings['cache'][EMBEDDED]}: `python3 course.py lab` fetches it.")
+    if names:
+        largest = catalog.card(names[-1])
+        sentences.append(
+            f"You can run {len(names)} of the catalog's models at 4 bits in the free {here['free_memory_gib']:.1f} GiB "
+            f"of memory: up to {largest.title}, whose weights take {four_bit_gib(largest):.1f} GiB."
+        )
+    else:
+        sentences.append("No model fits in the free memory: shut down other programs and notebooks' kernels first.")
+    if here["accelerator"] is None and names:
+        quick = [name for name in names if catalog.card(name).active_parameters <= COMFORTABLE_PARAMETERS]
+        sentences.append(
+            f"Without a GPU a model computes on the processor: comfortable up to {catalog.card(quick[-1]).title}, "
+            "slower than reading speed for the larger ones. No notebook needs a GPU."
+        )
+    if not any(provider["key"] for provider in findings["providers"]):
+        sentences.append("No provider's key is set, and none is needed: notebooks that use one say so and show how.")
+    return sentences
+
+
+def _engine(engine: type[backends.Backend]) -> dict[str, str | None]:
+    reason = engine.missing()
+    return {"name": engine.name, "version": None if reason else engine.version(), "missing": reason}
+
+
+def _provider_line(provider: dict[str, Any]) -> tuple[str, str]:
+    note = f", {provider['note']}" if provider["note"] else ""
+    return provider["name"], f"{provider['variable']} {'present' if provider['key'] else 'not set'}{note}"
+
+
+def _tilde(path: Path) -> str:
+    """A path without the name of its user, fit to be shown to others."""
+    try:
+        return (Path("~") / path.relative_to(Path.home())).as_posix()
+    except (ValueError, RuntimeError):
+        return str(path)
+
+
+def main(arguments: list[str] | None = None, out: Callable[[str], object] = print) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.doctor", description="What this machine can do.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    asked = parser.parse_args(arguments)
+    try:
+        findings = examine()
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    out(json.dumps(findings, indent=2, ensure_ascii=False) if asked.json else report(findings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

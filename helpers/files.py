@@ -1,0 +1,107 @@
+"""Files that are made once: verified, locked against a second maker, never half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from helpers.errors import CourseError, DamagedFile, ModelUnavailable, NotEnoughDisk
+from helpers.machine import require_disk
+
+#: Longer than the slowest download or conversion, shorter than a learner's patience.
+LOCK_SECONDS = 1800
+
+
+def home() -> Path:
+    """The folder that holds models: the variable SLM_HOME, else the user's cache folder for this course."""
+    import platformdirs
+
+    chosen = os.environ.get("SLM_HOME")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("slm-course", appauthor=False)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_file_with(path: Path, digest: str, size: int) -> bool:
+    """Whether `path` is a whole file of that size and SHA-256."""
+    # The size first: it is free, and it already tells a file that was cut short.
+    return path.is_file() and path.stat().st_size == size and sha256(path) == digest
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all it holds; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def plain_disk_errors(path: Path, what: str) -> Iterator[None]:
+    """Turns the operating system's refusals to write `what` under `path` into the course's sentences."""
+    try:
+        yield
+    except CourseError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NotEnoughDisk(
+                f"The disk became full while writing {what}; nothing half-written was kept.",
+                f"Free some space at {path.anchor or path}, or set SLM_HOME to a folder on another disk, and run again.",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            raise ModelUnavailable(
+                f"The folder {path} cannot be written to, so {what} has no place there.",
+                "Set the environment variable SLM_HOME to a folder that you can write to, and run again.",
+            ) from error
+        raise
+
+
+def make_once(target: Path, make: Callable[[Path], None], good: Callable[[Path], bool], *, size: int, what: str) -> Path:
+    """`target`, made by `make(temporary_path)` unless it is already there and `good`.
+
+    Two processes that ask at once make it once: the second waits for the first. What is there but not good is made
+    again. `size` in bytes is checked against the free disk before anything is written.
+    """
+    if good(target):  # before any lock, so that a read-only folder with good files works
+        return target
+    with plain_disk_errors(target.parent, what):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_SECONDS)
+        try:
+            with lock:
+                if not good(target):
+                    _make(target, make, good, size, what)
+        except Timeout as error:
+            raise ModelUnavailable(
+                f"Another process has been making {what} for {LOCK_SECONDS // 60} minutes.",
+                f"End that process, or delete {lock.lock_file} if there is none, and run again.",
+            ) from error
+    return target
+
+
+def _make(target: Path, make: Callable[[Path], None], good: Callable[[Path], bool], size: int, what: str) -> None:
+    for left_behind in target.parent.glob(f".{target.name}.*.part"):
+        remove(left_behind)  # by a process that was killed: we hold the lock, so nobody is writing it
+    require_disk(size, target.parent, what)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        make(part)
+        if not good(part):
+            raise DamagedFile(f"What was made of {what} is not what its hash promises.", "Run again to make it anew.")
+        remove(target)
+        os.replace(part, target)
+    finally:
+        with suppress(OSError):
+            remove(part)

@@ -1,0 +1,203 @@
+"""What this machine has, computed when asked: cores, memory, disk, accelerator, and how the course uses them.
+
+A container or a Codespace is given less than its host has. Cores come from the scheduler's affinity and the control
+group's quota, memory from the control group's limit, so that a limit is met as a sentence and not as a killed kernel.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from helpers.errors import InvalidInput, NotEnoughDisk, NotEnoughMemory
+from helpers.records import Machine
+
+GIB = 1024**3
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def describe() -> Machine:
+    """This machine, in the words that stand beside a measured number."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        processor=processor(),
+        cores=cores(),
+        memory_gib=memory_gib(),
+        accelerator=accelerator(),
+        python=platform.python_version(),
+    )
+
+
+def processor() -> str:
+    """The processor's name as its maker writes it; the architecture where the system does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def accelerator() -> str | None:
+    """The GPU that torch could use, by name; None without one. Asks the driver, imports nothing."""
+    names = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    if names:
+        return " + ".join(line.strip() for line in names.splitlines())
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "Apple GPU (Metal)"
+    return None
+
+
+def cores() -> int:
+    """The cores that this process may use, which in a container can be fewer than the machine has."""
+    # sched_getaffinity is not on macOS and Windows.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, _cpu_quota())))
+
+
+def threads() -> int:
+    """How many threads an engine computes with: one fewer than there are cores, at least one.
+
+    llama.cpp's threads spin while they wait for each other: with as many threads as cores, a second busy process
+    slows decoding by a factor of fifty. Hyper-threads share the arithmetic units, so only physical cores count.
+    The environment variable SLM_THREADS overrides this.
+    """
+    chosen = os.environ.get("SLM_THREADS", "").strip()
+    if not chosen:
+        return max(1, min(cores(), psutil.cpu_count(logical=False) or cores()) - 1)
+    if not (chosen.isdecimal() and int(chosen) >= 1):
+        raise InvalidInput(f"SLM_THREADS is {chosen!r}, which is no number of threads.", "Set it to 1 or more.")
+    return int(chosen)
+
+
+def memory_gib() -> float:
+    """The memory that this process may use, free or not."""
+    limit = min((limit for limit, _ in _memory_limits()), default=math.inf)
+    return float(min(psutil.virtual_memory().total, limit)) / GIB
+
+
+def free_memory_gib() -> float:
+    """The memory that could be taken now without swapping."""
+    room = min((limit - used for limit, used in _memory_limits()), default=math.inf)
+    return float(max(0, min(psutil.virtual_memory().available, room))) / GIB
+
+
+def free_disk_gib(path: Path | str) -> float:
+    """The free disk where `path` is, or will be."""
+    place = Path(path).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free / GIB
+
+
+def require_memory(size: int, what: str) -> None:
+    """Refuses, before anything is loaded, what needs more than the free memory; `size` in bytes."""
+    free = free_memory_gib()
+    if size > free * GIB:
+        raise NotEnoughMemory(
+            f"{what} needs {_gib(size)} of memory, and this machine has {_gib(free * GIB)} free.",
+            "Shut down other notebooks' kernels and programs, or open a smaller model or one in fewer bits.",
+        )
+
+
+def require_disk(size: int, path: Path | str, what: str) -> None:
+    """Refuses, before anything is written, what needs more than the free disk at `path`; `size` in bytes."""
+    free = free_disk_gib(path)
+    if size > free * GIB:
+        raise NotEnoughDisk(
+            f"{what} needs {_gib(size)} of disk, and there are {_gib(free * GIB)} free at {path}.",
+            "Free some space there, or set SLM_HOME to a folder on a larger disk, and run again.",
+        )
+
+
+def device() -> str:
+    """Where torch computes: 'cuda', 'mps' or 'cpu'."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def precision() -> str:
+    """The precision in which torch computes best here: 'bf16', 'fp16' or 'fp32'.
+
+    Half precision halves the memory. A processor without wide vectors emulates bf16 slowly, so it keeps fp32.
+    """
+    import torch
+
+    if device() == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device() == "mps":
+        return "fp16"
+    # "NO AVX" and "DEFAULT" are torch's words for vectors that it does not use.
+    return "bf16" if "AVX512" in torch.backends.cpu.get_cpu_capability() else "fp32"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 1024**2:.0f} MiB"
+
+
+def _output(*command: str) -> str | None:
+    """What a system tool prints; None where there is no such tool or it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _cgroup_folders() -> list[Path]:
+    """The version 2 control groups that hold this process, innermost first; none on other systems."""
+    with suppress(OSError):
+        for line in _MEMBERSHIP.read_text(encoding="utf-8").splitlines():
+            if line.startswith("0::/"):
+                inner = _CGROUPS / line[4:]
+                return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(_CGROUPS)]
+    return []
+
+
+def _numbers(file: Path) -> list[float]:
+    """The numbers of a control file, 'max' as infinity; empty where the file is absent."""
+    try:
+        return [math.inf if word == "max" else float(word) for word in file.read_text(encoding="utf-8").split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _cpu_quota() -> float:
+    """Cores' worth of time that the control groups allow; infinity without a quota."""
+    quotas = [_numbers(folder / "cpu.max") for folder in _cgroup_folders()]
+    return min((quota[0] / quota[1] for quota in quotas if len(quota) == 2), default=math.inf)
+
+
+def _memory_limits() -> list[tuple[float, float]]:
+    """(limit, used) in bytes of each control group that has a limit. Version 1 is read at its root only."""
+    pairs = [(folder / "memory.max", folder / "memory.current", folder / "memory.stat") for folder in _cgroup_folders()]
+    old = _CGROUPS / "memory"
+    pairs.append((old / "memory.limit_in_bytes", old / "memory.usage_in_bytes", old / "memory.stat"))
+    found = []
+    for limit_file, used_file, stat_file in pairs:
+        limit, used = _numbers(limit_file), _numbers(used_file)
+        if limit and used and limit[0] < 2**60:  # version 1 writes a huge number for "no limit"
+            # Pages of files that were read count as used, but the system drops them when asked for memory.
+            found.append((limit[0], used[0] - _reclaimable(stat_file)))
+    return found
+
+
+def _reclaimable(stat_file: Path) -> float:
+    with suppress(OSError, ValueError):
+        for line in stat_file.read_text(encoding="utf-8").splitlines():
+            name, _, number = line.partition(" ")
+            if name in ("inactive_file", "total_inactive_file"):
+                return float(number)
+    return 0.0

@@ -1,0 +1,198 @@
+"""The values that the course passes around, frozen, each named by the field's own word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+#: Where a parameter count comes from: arithmetic on a config, the publisher's word, or somebody's guess.
+Basis = Literal["computed", "published", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One published benchmark result. Compare scores only within one `harness`."""
+
+    benchmark: str
+    percent: float
+    setting: str
+    harness: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The numbers of a decoder's config.json that decide its size and its speed."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    context: int
+    window: int | None = None
+    tied_embeddings: bool = False
+    experts: int = 1
+    experts_per_token: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """Where a hub keeps a model: repository, pinned revision, size of what is downloaded in bytes."""
+
+    repo: str
+    revision: str | None = None
+    download_bytes: int | None = None
+    gated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HubGguf:
+    """Where a hub keeps a model as one GGUF file."""
+
+    repo: str
+    file: str
+    revision: str | None = None
+    download_bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What the course knows of one model, before anything is downloaded.
+
+    `parameters` counts all weights, `active_parameters` those that one token passes through (the same for a
+    dense model). `tags` maps an engine to its own name for the model, as in `{"ollama": "phi3.5"}`. `path` is set
+    for a model that a learner opens from a folder or a GGUF file of their own.
+    """
+
+    name: str
+    title: str
+    family: str
+    publisher: str
+    released: str
+    licence: str
+    parameters: int
+    active_parameters: int
+    basis: Basis
+    source: str
+    shape: Shape | None = None
+    modalities: tuple[str, ...] = ("text",)
+    model_type: str | None = None
+    embedded: bool = False
+    hub: HubFiles | None = None
+    gguf: HubGguf | None = None
+    path: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    note: str = ""
+
+    def __repr__(self) -> str:
+        return f"ModelCard({self.name!r}, {self.parameters:,} parameters, {self.basis})"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; it means the same on every backend, or the backend refuses it.
+
+    The order of application is that of transformers: repetition penalty, temperature, top-k, top-p.
+    `temperature=0` is greedy decoding; `top_k=0` and `top_p=1` switch those filters off;
+    `repetition_penalty` is the CTRL penalty (Keskar et al. 2019, section 4.1) over prompt and answer;
+    `stop` strings end the answer and are not part of it; equal `seed`s repeat an answer on one backend;
+    `json_schema` constrains the answer to JSON that obeys the schema, on the backends that can.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    json_schema: Mapping[str, object] | None = None
+
+    def changed(self) -> frozenset[str]:
+        """The names of the options that differ from their defaults."""
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) != f.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a backend is given to continue: the turns, and their token ids where it tokenizes here."""
+
+    turns: tuple[Turn, ...]
+    tokens: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a streamed answer: `text` may be empty while a character is incomplete."""
+
+    text: str
+    new_tokens: int
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer and what it cost. `decode_tokens_per_second` counts the tokens after the first."""
+
+    text: str
+    model: str
+    backend: str
+    prompt_tokens: int | None
+    new_tokens: int
+    ttft_seconds: float
+    decode_tokens_per_second: float | None
+    finish_reason: FinishReason
+    dropped_turns: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine that a number was read on."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_gib: float
+    accelerator: str | None
+    python: str
+
+    def __str__(self) -> str:
+        accelerator = self.accelerator or "no GPU"
+        return f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, {accelerator}, {self.system}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One repeat of one prompt on one chat, with the machine it was read on."""
+
+    model: str
+    backend: str
+    precision: str
+    prompt: str
+    repeat: int
+    prompt_tokens: int | None
+    new_tokens: int
+    ttft_seconds: float
+    prefill_tokens_per_second: float | None
+    decode_tokens_per_second: float | None
+    peak_memory_gib: float
+    machine: str

@@ -1,0 +1,70 @@
+"""Chat templates: from turns to the one string that a model was trained to continue.
+
+A template is a small Jinja program that ships with the model; it writes control tokens such as `<|im_end|>` around
+each turn. They are rendered in a sandbox, since a template comes with a download.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from helpers.errors import InvalidInput
+from helpers.records import Turn
+
+
+def _refuse(message: str) -> None:
+    raise InvalidInput(f"The model's chat template refuses this conversation: {message}")
+
+
+@cache
+def _compiled(template: str) -> jinja2.Template:
+    # trim_blocks and lstrip_blocks are what every template on the hub is written for.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+    environment.globals["raise_exception"] = _refuse
+    return environment.from_string(template)
+
+
+def render(template: str, turns: Sequence[Turn], **tokens: Any) -> str:
+    """The turns as the model was trained to see them, ending where the assistant's answer begins.
+
+    `tokens` are the template's own variables, such as `bos_token`.
+
+    >>> render("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", [Turn("user", "Hi")])
+    '<user>Hi'
+    """
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    try:
+        return _compiled(template).render(messages=messages, add_generation_prompt=True, **tokens)
+    except jinja2.TemplateError as error:
+        raise InvalidInput(f"The model's chat template cannot be rendered: {error}") from error
+
+
+def pieces(template: str, turns: Sequence[Turn], **tokens: Any) -> list[tuple[str, bool]]:
+    """The rendered prompt as (text, typed) pieces: `typed` is True for what a person or the model wrote.
+
+    Joined, the texts equal `render(…)`. What is typed can then be tokenized without control tokens, so that a user
+    who types `<|im_end|>` sends those characters and not the end of the turn. A template that rewrites the
+    text (other than stripping its ends) is refused, since typed and template text could not be told apart.
+    """
+    whole = render(template, turns, **tokens)
+    mark = f"\ufdd0{secrets.token_hex(8)}\ufdd1"  # noncharacters: in no template, and not guessable
+    for texts in ([t.text for t in turns], [t.text.strip() for t in turns]):
+        marked = [Turn(turn.role, f"{mark}{text}{mark}") for turn, text in zip(turns, texts, strict=True)]
+        split = render(template, marked, **tokens).split(mark)
+        if "".join(split) == whole:
+            return [(text, bool(n % 2)) for n, text in enumerate(split) if text]
+    raise InvalidInput(
+        "The text holds control tokens of this model, and its chat template rewrites texts, so they cannot be "
+        "kept apart.",
+        "Take strings such as <|end|> out of the text.",
+    )

