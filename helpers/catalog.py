@@ -46,9 +46,7 @@ def cards(**filters: Any) -> list[ModelCard]:
     """
     unknown = sorted(set(filters) - set(FILTERS))
     if unknown:
-        raise InvalidInput(
-            f"cards() has no filter named {', '.join(unknown)}.", f"It takes {', '.join(FILTERS)}."
-        )
+        raise InvalidInput(f"cards() has no filter named {', '.join(unknown)}.", f"It takes {', '.join(FILTERS)}.")
     return [c for c in _all_cards() if all(_meets(c, key, wanted) for key, wanted in filters.items())]
 
 

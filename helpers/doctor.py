@@ -127,15 +127,16 @@ def advice(findings: dict[str, Any]) -> list[str]:
     if names:
         largest = catalog.card(names[-1])
         sentences.append(
-            f"You can run {len(names)} of the catalog's models at 4 bits in the free {here['free_memory_gib']:.1f} GiB "
-            f"of memory: up to {largest.title}, whose weights take {four_bit_gib(largest):.1f} GiB."
+            f"{len(names)} of the catalog's models fit at 4 bits in the free {here['free_memory_gib']:.1f} GiB of memory: "
+            f"up to {largest.title}, whose weights take {four_bit_gib(largest):.1f} GiB."
         )
     else:
         sentences.append("No model fits in the free memory: shut down other programs and notebooks' kernels first.")
-    if here["accelerator"] is None and names:
-        quick = [name for name in names if catalog.card(name).active_parameters <= COMFORTABLE_PARAMETERS]
+    if names and here["accelerator"] is None:
+        texts = [card for card in map(catalog.card, names) if card.modalities == ("text",)]
+        quick = [card for card in texts if card.active_parameters <= COMFORTABLE_PARAMETERS]
         sentences.append(
-            f"Without a GPU a model computes on the processor: comfortable up to {catalog.card(quick[-1]).title}, "
+            f"Without a GPU a model computes on the processor: comfortable up to {quick[-1].title}, "
             "slower than reading speed for the larger ones. No notebook needs a GPU."
         )
     if not any(provider["key"] for provider in findings["providers"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import ModelUnavailable, NetworkNeeded
+from helpers.errors import CourseError, ModelUnavailable, NetworkNeeded
 from helpers.files import home, plain_disk_errors
 from helpers.machine import require_disk
 from helpers.records import ModelCard
@@ -61,11 +61,9 @@ def _fetch(card: ModelCard, download: Any, asked: dict[str, Any], size: int) -> 
             f"The hub does not give out {asked['repo_id']} without being asked: {type(error).__name__}.",
             "Accept its licence on its page and set HF_TOKEN, or take another model.",
         ) from error
-    except ModelUnavailable:
+    except CourseError:
         raise
-    except Exception as error:
-        if "disk" in str(error).lower():
-            raise
+    except Exception as error:  # noqa: BLE001 - whatever the hub's client raises, the learner needs the same sentence
         raise NetworkNeeded(
             f"{card.title} is not on this disk and no hub answers. It needs a download of {size / 1e9:.1f} GB and about "
             f"{1.2 * size / 2**30:.1f} GiB of memory. Tried: the cache {cache}, then {asked['repo_id']} on the hub "

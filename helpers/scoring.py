@@ -6,17 +6,17 @@ model and its tokenizer and read that one number:
 
     log p(continuation | prompt) = Σ log p(token | prompt and the tokens before it)
 
-A share of right answers is a sample, so it comes as a `Rate`, with its interval.
+A share of right answers is a sample, so it comes as a `Rate`, with its interval (see rates.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from helpers.errors import ContextOverflow, InvalidInput
+from helpers.rates import Rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,53 +36,6 @@ class LogLikelihood(NamedTuple):
 
     logprob: float
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A share of successes with its 95 % interval (Wilson 1927, JASA 22:209-212).
-
-    >>> print(Rate(57, 100))
-    57 of 100 = 57 % (95 % interval 47 to 66 %)
-    """
-
-    successes: int
-    trials: int
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise InvalidInput("A share of no trials has no value.", "Give at least one result.")
-        if not 0 <= self.successes <= self.trials:
-            raise InvalidInput(f"{self.successes} successes do not fit into {self.trials} trials.")
-
-    @classmethod
-    def of(cls, outcomes: Iterable[bool]) -> Rate:
-        """The rate of true values among `outcomes`."""
-        results = [bool(outcome) for outcome in outcomes]
-        return cls(sum(results), len(results))
-
-    @property
-    def share(self) -> float:
-        """Successes ÷ trials."""
-        return self.successes / self.trials
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The shares that a 95 % test would not reject."""
-        return wilson(self.successes, self.trials)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        share = f"{self.successes} of {self.trials} = {100 * self.share:.0f} %"
-        return f"{share} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share; unlike share ± error it stays within 0 and 1 (Wilson 1927, JASA 22)."""
-    share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def log_likelihood(model: Any, tokenizer: Any, prompt: str, continuations: Sequence[str]) -> list[LogLikelihood]:
@@ -139,20 +92,6 @@ def multiple_choice(
 def accuracy(rows: pd.DataFrame) -> Rate:
     """The share of right answers among the rows of `multiple_choice`."""
     return Rate.of(rows["correct"])
-
-
-def rates(rows: pd.DataFrame, outcome: str, by: str) -> pd.DataFrame:
-    """One row a group: `share` of rows whose `outcome` is true, its `low` and `high`, and the `trials`, best first."""
-    import pandas as pd
-
-    table = []
-    for group, part in rows.groupby(by, sort=False):
-        rate = Rate.of(part[outcome])
-        low, high = rate.interval
-        table.append({by: group, "share": rate.share, "low": low, "high": high, "trials": rate.trials})
-    if not table:
-        raise InvalidInput("There are no rows to count.", "Give a table with at least one row.")
-    return pd.DataFrame(table).sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 def perplexity(model: Any, tokenizer: Any, text: str, *, window: int | None = None, stride: int | None = None) -> float:

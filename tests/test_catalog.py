@@ -1,0 +1,113 @@
+import pytest
+
+from helpers import catalog
+from helpers.catalog import card, cards
+from helpers.errors import InvalidInput, UnknownModel
+
+NAMES = """smollm2-135m smollm2-360m smollm2-1.7b smolvlm-256m phi-3-mini phi-3-mini-128k phi-3-small phi-3-medium
+phi-3-vision phi-3.5-mini phi-3.5-vision phi-3.5-moe phi-4 phi-4-mini phi-4-multimodal mistral-7b gpt-3 gpt-4""".split()
+
+
+def test_the_table_lists_the_models_of_the_course_in_one_order():
+    assert [c.name for c in cards()] == NAMES
+
+
+@pytest.mark.parametrize("name", ["phi-3.5-mini", "PHI-3.5-Mini", " phi-3.5-mini ", "microsoft/Phi-3.5-mini-instruct"])
+def test_a_card_is_found_by_name_and_hub_id_in_any_case(name):
+    assert card(name).name == "phi-3.5-mini"
+
+
+def test_every_title_and_hub_id_leads_to_its_own_card():
+    for c in cards():
+        assert card(c.title) is c
+        assert c.hub is None or card(c.hub.repo) is c
+
+
+def test_an_unknown_name_gets_the_nearest_ones():
+    with pytest.raises(UnknownModel, match=r"'phi35-mini'.*phi-3\.5-mini") as caught:
+        card("phi35-mini")
+    assert "cards()" in caught.value.next_step
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(UnknownModel) as caught:
+        card("zzzzzzzz")
+    assert "nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({"family": "phi-4"}, ["phi-4", "phi-4-mini", "phi-4-multimodal"]),
+        ({"publisher": "mistral ai"}, ["mistral-7b"]),
+        ({"modality": "audio"}, ["phi-4-multimodal"]),
+        ({"embedded": True}, ["smollm2-135m"]),
+        ({"max_parameters": 300e6}, ["smollm2-135m", "smolvlm-256m"]),
+        ({"family": "Phi-3.5", "modality": "image"}, ["phi-3.5-vision"]),
+    ],
+)
+def test_filters_narrow_the_table(filters, names):
+    assert [c.name for c in cards(**filters)] == names
+
+
+def test_an_unknown_filter_is_refused_with_those_that_exist():
+    with pytest.raises(InvalidInput, match="max_parameters"):
+        cards(size=7)
+
+
+@pytest.mark.parametrize("c", cards(), ids=lambda c: c.name)
+def test_every_card_is_complete(c):
+    assert c.source
+    assert c.licence
+    assert 0 < c.active_parameters <= c.parameters
+    assert c.basis != "computed" or (c.shape and c.model_type)
+    assert c.model_type or c.note, "a model without a native class says how it is reached instead"
+
+
+@pytest.mark.parametrize("c", [c for c in cards() if c.hub], ids=lambda c: c.name)
+def test_a_hub_model_states_its_download_and_pins_a_whole_commit_or_none(c):
+    assert c.hub.download_bytes == 2 * c.parameters
+    assert c.hub.revision is None or len(c.hub.revision) == 40
+
+
+def test_only_gpt_4_is_an_estimate_and_says_so():
+    (guessed,) = (c for c in cards() if c.basis == "estimate")
+    assert guessed.name == "gpt-4"
+    assert "Unconfirmed" in guessed.note
+
+
+def test_a_mixture_of_experts_is_less_active_than_large():
+    moe = card("phi-3.5-moe")
+    assert (moe.parameters, moe.active_parameters) == (41_873_153_344, 6_640_999_744)
+
+
+def test_two_harnesses_give_one_model_two_scores():
+    rows = [r for r in catalog.score_table("GSM8K") if r["model"] == "phi-3.5-mini"]
+    assert {r["harness"]: r["percent"] for r in rows} == {"Phi-3.5-mini card": 86.2, "Phi-4-mini card": 76.9}
+
+
+def test_a_score_lies_inside_its_interval_and_fewer_questions_make_it_wider():
+    rows = catalog.score_table()
+    assert all(r["low"] < r["percent"] < r["high"] and r["source"] for r in rows)
+    width = {r["benchmark"]: r["high"] - r["low"] for r in rows if r["model"] == "phi-3-mini"}
+    assert width["HumanEval"] > width["GSM8K"] > width["MMLU"]
+
+
+def test_the_interval_is_wilsons():
+    assert catalog._interval(50, 100) == (40.38, 59.62)  # 50 of 100, as in Wilson's formula by hand
+
+
+def test_scores_of_a_model_of_unknown_size_are_kept_without_one():
+    sizes = {r["model"]: r["parameters"] for r in catalog.score_table("MMLU", "Azure model catalog")}
+    assert sizes["gpt-4-turbo-1106"] is None
+    assert sizes["phi-3-mini"] == 3_821_079_552
+
+
+def test_training_tokens_are_told_where_published():
+    assert catalog.training_tokens("gpt-3") == (300_000_000_000, "arXiv:2005.14165, table 2.1")
+    assert catalog.training_tokens("mistral-7b") is None
+
+
+def test_the_table_has_one_row_a_card():
+    row = catalog.table(cards(family="Mistral"))
+    assert [(r["model"], r["context"], r["download_gib"]) for r in row] == [("mistral-7b", 32768, 13.5)]

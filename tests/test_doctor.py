@@ -1,0 +1,140 @@
+"""The doctor tells what is there, never a key, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import backends, catalog, doctor, machine, weights
+
+KEY = "nvapi-do-not-show-me"
+
+
+@pytest.fixture
+def findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """A machine with 4 GiB free, one key, a cache of one file and no Ollama."""
+    for provider in doctor.PROVIDERS:
+        monkeypatch.delenv(provider.variable, raising=False)
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    monkeypatch.setenv("SLM_HOME", str(tmp_path))
+    (tmp_path / "model.bin").write_bytes(b"x" * 2**20)
+    monkeypatch.setattr(machine, "free_memory_gib", lambda: 4.0)
+    monkeypatch.setattr(machine, "accelerator", lambda: None)
+    monkeypatch.setattr(doctor, "ollama_version", lambda: None)
+    return doctor.examine()
+
+
+@pytest.fixture
+def ollama() -> Iterator[str]:
+    """A server that answers as Ollama does."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "0.30.1"}' if self.path == "/api/version" else b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_every_engine_is_told_with_its_version_or_why_not(findings: dict[str, Any]) -> None:
+    assert {engine["name"] for engine in findings["engines"]} == set(backends.engines())
+    assert next(e for e in findings["engines"] if e["name"] == "transformers")["version"]
+
+
+def test_a_missing_engine_says_why(findings: dict[str, Any]) -> None:
+    findings["engines"][0]["missing"] = "the package xllamacpp is not installed: pip install xllamacpp"
+    assert "the package xllamacpp is not installed" in doctor.report(findings)
+
+
+def test_a_key_is_present_and_never_shown(findings: dict[str, Any]) -> None:
+    assert "NVIDIA_API_KEY present" in doctor.report(findings)
+    assert "OPENAI_API_KEY not set" in doctor.report(findings)
+    assert KEY not in doctor.report(findings) + json.dumps(findings)
+
+
+def test_a_retired_provider_keeps_its_row_and_date(findings: dict[str, Any]) -> None:
+    assert "GITHUB_TOKEN not set, retired on 2026-07-30" in doctor.report(findings)
+
+
+def test_the_cache_is_measured(findings: dict[str, Any], tmp_path: Path) -> None:
+    assert doctor.folder_gib(tmp_path) == 2**20 / machine.GIB
+    assert doctor.folder_gib(tmp_path / "absent") == 0
+
+
+def test_a_missing_model_comes_with_the_command_that_fetches_it(findings: dict[str, Any]) -> None:
+    assert findings["cache"]["smollm2-135m"] == "missing"
+    assert "course.py lab" in doctor.report(findings)
+
+
+def test_a_model_that_is_ready_needs_no_advice(findings: dict[str, Any]) -> None:
+    findings["cache"]["smollm2-135m"] = "ready"
+    assert "fetches it" not in doctor.report(findings)
+
+
+def test_what_fits_is_arithmetic(findings: dict[str, Any]) -> None:
+    names = findings["fits_in_memory_at_4_bits"]
+    assert names[0] == "smollm2-135m"
+    assert "phi-3.5-mini" in names
+    assert "phi-4" not in names  # 14.7B × 0.6 bytes is 8.2 GiB
+
+
+def test_what_cannot_be_downloaded_never_fits() -> None:
+    assert all(card.embedded or card.hub for card in doctor.fitting(10**6))
+    assert not doctor.fitting(0.01)
+
+
+def test_advice_names_the_largest_that_fits(findings: dict[str, Any]) -> None:
+    largest = catalog.card(findings["fits_in_memory_at_4_bits"][-1])
+    assert f"up to {largest.title}" in doctor.report(findings)
+
+
+def test_no_room_is_told(findings: dict[str, Any]) -> None:
+    findings["fits_in_memory_at_4_bits"] = []
+    assert "No model fits" in doctor.report(findings)
+
+
+def test_a_gpu_stops_the_advice_about_processors(findings: dict[str, Any]) -> None:
+    assert "Without a GPU" in doctor.report(findings)
+    findings["machine"]["accelerator"] = "NVIDIA T4, 16 GiB"
+    assert "Without a GPU" not in doctor.report(findings)
+
+
+def test_ollama_is_seen_when_it_runs(ollama: str) -> None:
+    assert doctor.ollama_version(f"{ollama}/api/version") == "0.30.1"
+
+
+def test_something_else_on_the_port_is_no_ollama(ollama: str) -> None:
+    assert doctor.ollama_version(f"{ollama}/other") is None
+    assert doctor.ollama_version("http://127.0.0.1:9/api/version") is None
+
+
+def test_the_users_name_is_not_in_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert doctor._tilde(tmp_path / ".cache" / "slm-course") == "~/.cache/slm-course"
+
+
+def test_json_can_be_read_by_a_program(monkeypatch: pytest.MonkeyPatch, findings: dict[str, Any]) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(doctor, "examine", lambda: findings)
+    assert doctor.main(["--json"], printed.append) == 0
+    assert json.loads(printed[0]) == findings
+
+
+def test_looking_fetches_nothing(monkeypatch: pytest.MonkeyPatch, findings: dict[str, Any]) -> None:
+    monkeypatch.setattr(weights, "_download_wheel", lambda *_: pytest.fail("the doctor fetched"))
+    doctor.examine()

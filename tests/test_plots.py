@@ -1,0 +1,147 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from helpers import catalog, plots
+from helpers.errors import InvalidInput
+
+RATES = [
+    {"model": "smollm2-135m", "backend": backend, "decode_tokens_per_second": rate}
+    for backend, rate in [("llamacpp", 50.0), ("llamacpp", 70.0), ("llamacpp", 60.0), ("transformers", 20.0)]
+]
+SCORES = catalog.score_table("MMLU", "Azure model catalog")
+ROOFLINE = [
+    {"predicted_tokens_per_second": 50, "measured_tokens_per_second": 40, "low": 38, "high": 41, "precision": "bf16"}
+]
+CURVE = [{"users": n, "ttft_seconds": n * 0.1, "low": n * 0.08, "high": n * 0.2, "backend": "llamacpp"} for n in (4, 1)]
+BARS = [
+    {"field": field, "accuracy_percent": 50, "low": 40, "high": 65, "model": model}
+    for field in ("history", "science")
+    for model in ("smollm2-135m", "phi-3.5-mini")
+]
+
+
+def draw(name, **more):
+    table = {"sizes": catalog.cards(), "scores": SCORES, "rates": RATES, "predicted_vs_measured": ROOFLINE}
+    columns = {
+        "bars_with_spread": {"table": BARS, "x": "field", "y": "accuracy_percent", "hue": "model"},
+        "lines": {"table": CURVE, "x": "users", "y": "ttft_seconds", "hue": "backend", "band": ("low", "high")},
+    }.get(name, {})
+    return getattr(plots, name)(*([] if columns else [table[name]]), **columns, **more)
+
+
+NAMES = ["sizes", "scores", "rates", "predicted_vs_measured", "bars_with_spread", "lines"]
+UNITS = ("parameters", "%", "tokens/s", "(s)")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_plot_has_a_unit_on_a_labelled_axis(name):
+    ax = draw(name)
+    assert any(unit in ax.get_xlabel() + ax.get_ylabel() for unit in UNITS)
+    assert ax.get_xlabel()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_plot_draws_into_the_axes_it_is_given(name):
+    _, ax = plt.subplots()
+    assert draw(name, ax=ax) is ax
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_texts_of_a_plot_overlap(name):
+    ax = draw(name)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    overlaps = [(a, b) for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)]
+    assert overlaps == []
+
+
+def test_a_figure_is_six_by_three_and_a_half_inches_and_grows_with_its_rows():
+    assert tuple(draw("rates").figure.get_size_inches()) == (6.0, 3.5)
+    assert draw("sizes").figure.get_size_inches()[1] > 3.5
+
+
+def test_a_data_frame_is_as_good_as_a_list():
+    ax = plots.rates(pd.DataFrame(RATES))
+    assert [text.get_text() for text in ax.texts] == ["60  llamacpp", "20  transformers"]
+
+
+def test_sizes_mark_the_estimate_and_the_active_parameters():
+    ax = draw("sizes")
+    labels = [text.get_text() for text in ax.texts]
+    assert ax.get_xscale() == "log"
+    assert labels[0] == "1.76T (estimate)"
+    assert "41.9B, 6.64B active" in labels
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 1
+
+
+def test_scores_stand_in_order_with_their_interval():
+    ax = draw("scores")
+    assert [label.get_text() for label in ax.get_yticklabels()][-1] == "GPT-4-Turbo-1106"
+    assert len(ax.containers) == len(SCORES)
+
+
+@pytest.mark.parametrize("table", [catalog.score_table("MMLU"), catalog.score_table(harness="Azure model catalog")])
+def test_scores_that_do_not_compare_are_not_drawn_together(table):
+    with pytest.raises(InvalidInput, match="do not compare"):
+        plots.scores(table)
+
+
+def test_rates_show_the_spread_of_the_repeats():
+    (_, (low_cap, high_cap), _), *_ = draw("rates").containers
+    assert (low_cap.get_xdata()[0], high_cap.get_xdata()[0]) == (50, 70)
+
+
+def test_a_reply_too_short_for_a_rate_is_left_out():
+    short = {"model": "smollm2-135m", "backend": "echo", "decode_tokens_per_second": None}
+    assert len(plots.rates([*RATES, short]).texts) == 2
+
+
+def test_bars_have_one_spread_each_and_a_legend_of_the_hue():
+    ax = draw("bars_with_spread")
+    assert len(ax.patches) == 4
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["smollm2-135m", "phi-3.5-mini"]
+
+
+def test_bars_without_a_hue_take_the_colour_of_their_models_family():
+    ax = plots.bars_with_spread(BARS[:1], x="model", y="accuracy_percent")
+    assert mpl.colors.to_hex(ax.patches[0].get_facecolor()).upper() == plots.FAMILIES["SmolLM2"]
+
+
+def test_the_identity_line_runs_through_the_roofline():
+    diagonal = draw("predicted_vs_measured").lines[-1]
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
+
+
+def test_a_line_is_sorted_along_x_and_has_its_band():
+    ax = draw("lines")
+    assert list(ax.lines[0].get_xdata()) == [1, 4]
+    assert len(ax.collections) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shade"),
+    [("phi-3.5-mini", "Phi-3.5"), ("phi-3-mini", "Phi-3"), ("SmolLM2-135M", "SmolLM2"), ("gpt-4", "GPT")],
+)
+def test_the_colour_of_a_model_is_its_familys(name, shade):
+    assert plots.colour(name) == plots.FAMILIES[shade]
+
+
+def test_families_backends_and_series_never_share_a_look():
+    assert {c.family for c in catalog.cards()} == set(plots.FAMILIES)
+    assert len(set(plots.FAMILIES.values())) == len(plots.FAMILIES)
+    assert len(set(plots.BACKENDS.values())) == len(plots.BACKENDS)
+
+
+@pytest.mark.parametrize(("table", "said"), [([], "no rows"), ([{"model": "x"}], "backend, decode_tokens_per_second")])
+def test_a_table_that_cannot_be_plotted_is_refused_with_what_it_lacks(table, said):
+    with pytest.raises(InvalidInput, match=said):
+        plots.rates(table)

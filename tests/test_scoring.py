@@ -1,0 +1,240 @@
+"""Scores against the plain computation, one text and one token at a time, on a tiny random model."""
+
+from __future__ import annotations
+
+from math import exp, isclose
+
+import pandas as pd
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from helpers import scoring
+from helpers.errors import ContextOverflow, InvalidInput
+from helpers.rates import Rate, rates, wilson
+
+TEXT = "the cat sat on the mat and the dog sat on the cat " * 6
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words of one or two pieces: "sat" is one token, while "sa" and "t" are others, so that a token can straddle."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    merges = [("s", "a"), ("sa", "t"), ("t", "h"), ("th", "e"), (" ", "the"), (" ", "sat"), ("a", "t")]
+    pieces = ["<s>", " ", *letters, *("".join(pair) for pair in merges)]
+    built = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, merges))
+    built.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    return PreTrainedTokenizerFast(tokenizer_object=built, bos_token="<s>")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=96, **shape)
+    return LlamaForCausalLM(config).eval()
+
+
+def naive(model: LlamaForCausalLM, ids: list[int], first: int) -> float:
+    """The sum of the log-probabilities of ids[first:], each read off its own forward pass."""
+    with torch.no_grad():
+        steps = [
+            model(torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]] for at in range(first, len(ids))
+        ]
+    return float(sum(steps))
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_log_likelihood_is_the_naive_sum(model, tokenizer):
+    endings = [" sat on the mat", " ran", " the", " sat the dog on the cat in the hat"]
+    scored = scoring.log_likelihood(model, tokenizer, "the cat", endings)
+    first = len(encode(tokenizer, "the cat"))
+    for ending, score in zip(endings, scored, strict=True):
+        ids = encode(tokenizer, "the cat" + ending)
+        assert score.tokens == len(ids) - first
+        assert score.logprob == pytest.approx(naive(model, ids, first), abs=1e-4)
+
+
+def test_a_batch_larger_than_one_keeps_its_order(model, tokenizer):
+    endings = [" " + "ab" * (1 + index * 7 % 13) for index in range(2 * scoring.BATCH + 3)]
+    batched = scoring.log_likelihood(model, tokenizer, "the", endings)
+    alone = [scoring.log_likelihood(model, tokenizer, "the", [ending])[0] for ending in endings]
+    assert [score.tokens for score in batched] == [score.tokens for score in alone]
+    assert [score.logprob for score in batched] == pytest.approx([score.logprob for score in alone], abs=1e-4)
+
+
+def test_a_token_that_straddles_the_prompts_end_is_scored_whole(model, tokenizer):
+    assert encode(tokenizer, "sat") != encode(tokenizer, "sa") + encode(tokenizer, "t")
+    scored = scoring.log_likelihood(model, tokenizer, "the sa", ["t", "y"])
+    shared = len(encode(tokenizer, "the"))
+    for ending, score in zip("ty", scored, strict=True):
+        assert score.logprob == pytest.approx(naive(model, encode(tokenizer, "the sa" + ending), shared), abs=1e-4)
+
+
+def test_an_empty_prompt_starts_from_the_start_token(model, tokenizer):
+    score = scoring.log_likelihood(model, tokenizer, "", ["the cat"])[0]
+    ids = [tokenizer.bos_token_id, *encode(tokenizer, "the cat")]
+    assert score.logprob == pytest.approx(naive(model, ids, 1), abs=1e-4)
+
+
+def test_scoring_the_same_text_twice_gives_the_same(model, tokenizer):
+    one, two = (scoring.log_likelihood(model, tokenizer, "the cat", [" sat", " ran off"]) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("continuations", "message"), [([], "nothing to score"), (["a", ""], "empty continuation"), ("text", "nothing")]
+)
+def test_what_cannot_be_scored_is_refused(model, tokenizer, continuations, message):
+    with pytest.raises(InvalidInput, match=message):
+        scoring.log_likelihood(model, tokenizer, "the", continuations)
+
+
+def test_a_text_longer_than_the_context_is_refused_with_both_numbers(model, tokenizer):
+    with pytest.raises(ContextOverflow, match=r"has \d+ tokens.*holds 96"):
+        scoring.log_likelihood(model, tokenizer, TEXT, [" end"])
+
+
+def items(answer: int = 0) -> list[dict[str, object]]:
+    return [
+        {
+            "field": "f",
+            "question": "where sat the cat",
+            "options": ["on the mat", "on a very long list"],
+            "answer": answer,
+        }
+    ]
+
+
+@pytest.mark.parametrize(("normalise", "length"), [("none", lambda o, s: 1), ("characters", lambda o, s: len(o))])
+def test_the_likeliest_option_is_chosen(model, tokenizer, normalise, length):
+    item = items()[0]
+    prompt = scoring.QUESTION.format(question=item["question"])
+    scored = scoring.log_likelihood(model, tokenizer, prompt, [" " + option for option in item["options"]])
+    values = [s.logprob / length(o, s) for s, o in zip(scored, item["options"], strict=True)]
+    row = scoring.multiple_choice(model, tokenizer, [item], normalise).iloc[0]
+    assert row["chosen"] == item["options"][values.index(max(values))]
+    assert row["margin"] == pytest.approx(max(values) - min(values), abs=1e-5)
+
+
+def test_exactly_one_of_two_answers_is_right(model, tokenizer):
+    rows = scoring.multiple_choice(model, tokenizer, items(0) + items(1), "tokens")
+    assert rows["correct"].sum() == 1
+    assert scoring.accuracy(rows) == Rate(1, 2)
+    assert list(rows.columns) == ["field", "question", "chosen", "correct", "margin"]
+
+
+@pytest.mark.parametrize(
+    ("given", "normalise", "message"),
+    [([], "none", "no questions"), (items(7), "none", "index of one"), (items(), "loudness", "no normalisation")],
+)
+def test_wrong_items_are_refused(model, tokenizer, given, normalise, message):
+    with pytest.raises(InvalidInput, match=message):
+        scoring.multiple_choice(model, tokenizer, given, normalise)
+
+
+def test_perplexity_is_the_exponential_of_the_mean_surprise(model, tokenizer):
+    ids = encode(tokenizer, TEXT[:60])
+    expected = exp(-naive(model, ids, 1) / (len(ids) - 1))
+    assert scoring.perplexity(model, tokenizer, TEXT[:60]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_perplexity_of_a_long_text_reads_it_in_windows(model, tokenizer):
+    ids, window, stride = encode(tokenizer, TEXT), 20, 5
+    assert len(ids) > 96
+    total, done = 0.0, 1
+    for begin in range(0, len(ids), stride):
+        end = min(begin + window, len(ids))
+        if end > done:
+            total, done = total + naive(model, ids[begin:end], done - begin), end
+    got = scoring.perplexity(model, tokenizer, TEXT, window=window, stride=stride)
+    assert got == pytest.approx(exp(-total / (len(ids) - 1)), rel=1e-4)
+
+
+def test_a_model_without_knowledge_hesitates_among_all_tokens(tokenizer):
+    blank = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    )
+    torch.nn.init.zeros_(blank.lm_head.weight)
+    assert scoring.perplexity(blank, tokenizer, TEXT) == pytest.approx(len(tokenizer), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"), [("a", {}, "two tokens"), (TEXT, {"stride": 99}, "cannot move")]
+)
+def test_perplexity_refuses_what_has_none(model, tokenizer, text, options, message):
+    with pytest.raises(InvalidInput, match=message):
+        scoring.perplexity(model, tokenizer, text, **options)
+
+
+def test_paired_preference_is_the_difference_of_two_sentences(model, tokenizer):
+    pair = {"category": "c", "more_stereotypical": "the cat sat", "less_stereotypical": "the dog sat on"}
+    row = scoring.paired_preference(model, tokenizer, [pair], context="and").iloc[0]
+    more, less = (
+        naive(model, encode(tokenizer, "and" + pair[f"{kind}_stereotypical"]), 3) for kind in ("more", "less")
+    )
+    assert row["difference"] == pytest.approx(more - less, abs=1e-4)
+    assert row["prefers_stereotype"] == (more > less)
+
+
+def test_a_swapped_pair_has_the_opposite_difference(model, tokenizer):
+    pairs = [
+        dict(zip(("more_stereotypical", "less_stereotypical"), two, strict=True)) for two in (("a", "bc"), ("bc", "a"))
+    ]
+    there, back = scoring.paired_preference(model, tokenizer, pairs)["difference"]
+    assert there == pytest.approx(-back, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [([], "no pairs"), ([{"more_stereotypical": "a", "less_stereotypical": "a"}], "Both sentences")],
+)
+def test_pairs_that_compare_nothing_are_refused(model, tokenizer, pairs, message):
+    with pytest.raises(InvalidInput, match=message):
+        scoring.paired_preference(model, tokenizer, pairs)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
+)
+def test_wilson_interval_has_the_published_values(successes, trials, low, high):
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_interval_contains_exactly_the_shares_that_a_test_keeps():
+    """At both ends the observed share lies 1.96 standard errors of that end away: the interval's definition."""
+    for end in wilson(57, 100):
+        assert isclose(abs(0.57 - end), 1.959964 * (end * (1 - end) / 100) ** 0.5, rel_tol=1e-6)
+
+
+def test_wilson_interval_contains_the_share_whatever_the_rounding():
+    for trials in range(1, 60):
+        for successes in range(trials + 1):
+            low, high = wilson(successes, trials)
+            assert 0 <= low <= successes / trials <= high <= 1
+
+
+def test_rates_count_each_group_and_put_the_best_first():
+    rows = pd.DataFrame({"field": ["a", "b", "a", "b"], "correct": [True, True, False, True]})
+    table = rates(rows, "correct", "field")
+    assert list(zip(table["field"], table["share"], table["trials"], strict=True)) == [("b", 1.0, 2), ("a", 0.5, 2)]
+    assert (table["low"] <= table["share"]).all()
+
+
+@pytest.mark.parametrize("arguments", [(0, 0), (3, 2), (-1, 4)])
+def test_an_impossible_rate_is_refused(arguments):
+    with pytest.raises(InvalidInput, match=r"no trials|do not fit"):
+        Rate(*arguments)
+
+
+def test_a_rate_reads_as_a_sentence():
+    assert str(Rate.of([True] * 57 + [False] * 43)) == "57 of 100 = 57 % (95 % interval 47 to 66 %)"
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(InvalidInput, match="no rows"):
+        rates(pd.DataFrame({"field": [], "correct": []}), "correct", "field")
