@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from helpers.backends import Backend
+from helpers.errors import RemoteError
 from helpers.records import Chunk, FinishReason, Prompt, Reply, Sampling
 from helpers.stopping import until_stop
 
@@ -37,7 +38,14 @@ class Stream(Iterator[str]):
 
     def __next__(self) -> str:
         while self.reply is None:
-            chunk = next(self._chunks, None)
+            try:
+                chunk = next(self._chunks, None)
+            except RemoteError as error:
+                # What arrived is kept and marked, and stays out of the history: it is nobody's whole answer.
+                self._remember = None
+                self._finish("interrupted")
+                error.reply = self.reply
+                raise
             if chunk is None:
                 self._finish(self._last.finish_reason or "stop")
                 break

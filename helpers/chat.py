@@ -31,6 +31,7 @@ def open_chat(
     model: str | Path,
     backend: str = "auto",
     *,
+    provider: str | None = None,
     system: str | None = None,
     context: int | None = None,
     threads: int | None = None,
@@ -40,7 +41,8 @@ def open_chat(
 ) -> Chat:
     """A chat with `model`: a name of the catalog, a folder of safetensors, or a GGUF file.
 
-    `backend` is an engine's name or "auto": the fastest that is installed and serves the model. `context` counts
+    `backend` is an engine's name or "auto": the fastest that is installed and serves the model. With a `provider`,
+    such as "nim" or "local", the model runs there and `backend` is the SDK that reaches it. `context` counts
     tokens of prompt and answer together (4,096, or the model's own limit if that is lower). `shorten` drops the
     oldest turns instead of refusing a conversation that became too long. Further arguments are `Sampling`'s.
     """
@@ -49,9 +51,11 @@ def open_chat(
     context = min(DEFAULT_CONTEXT, limit) if context is None else context
     if not 1 <= context <= limit:
         raise InvalidInput(f"{card.title} has a context of at most {limit} tokens, not {context}.")
-    engine = backends.choose(backend, card)
     options = sampling_of(Sampling(), sampling)
-    opened = engine.open(card, context=context, threads=threads, precision=precision)
+    if provider is not None:
+        opened = backends.client(backend).connect(card, provider=provider, context=context)
+    else:
+        opened = backends.choose(backend, card).open(card, context=context, threads=threads, precision=precision)
     return Chat(opened, card, system=system, sampling=options, shorten=shorten)
 
 
@@ -206,7 +210,9 @@ def _readable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"The message holds half a character at position {error.start}.", "Read it as UTF-8.") from error
+        raise InvalidInput(
+            f"The message holds half a character at position {error.start}.", "Read it as UTF-8."
+        ) from error
     control = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r\f\v"), None)
     if control is not None:
         raise InvalidInput(

@@ -127,7 +127,7 @@ def advice(findings: dict[str, Any]) -> list[str]:
     if names:
         largest = catalog.card(names[-1])
         sentences.append(
-            f"{len(names)} of the catalog's models fit at 4 bits in the free {here['free_memory_gib']:.1f} GiB of memory: "
+            f"{len(names)} of the catalog's models fit at 4 bits in {here['free_memory_gib']:.1f} GiB of free memory: "
             f"up to {largest.title}, whose weights take {four_bit_gib(largest):.1f} GiB."
         )
     else:

@@ -58,7 +58,7 @@ def plain_disk_errors(path: Path, what: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NotEnoughDisk(
                 f"The disk became full while writing {what}; nothing half-written was kept.",
-                f"Free some space at {path.anchor or path}, or set SLM_HOME to a folder on another disk, and run again.",
+                "Free some space, or set SLM_HOME to a folder on another disk, and run again.",
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
             raise ModelUnavailable(
@@ -68,7 +68,9 @@ def plain_disk_errors(path: Path, what: str) -> Iterator[None]:
         raise
 
 
-def make_once(target: Path, make: Callable[[Path], None], good: Callable[[Path], bool], *, size: int, what: str) -> Path:
+def make_once(
+    target: Path, make: Callable[[Path], None], good: Callable[[Path], bool], *, size: int, what: str
+) -> Path:
     """`target`, made by `make(temporary_path)` unless it is already there and `good`.
 
     Two processes that ask at once make it once: the second waits for the first. What is there but not good is made

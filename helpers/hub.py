@@ -63,10 +63,10 @@ def _fetch(card: ModelCard, download: Any, asked: dict[str, Any], size: int) -> 
         ) from error
     except CourseError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the hub's client raises, the learner needs the same sentence
+    except Exception as error:
         raise NetworkNeeded(
-            f"{card.title} is not on this disk and no hub answers. It needs a download of {size / 1e9:.1f} GB and about "
-            f"{1.2 * size / 2**30:.1f} GiB of memory. Tried: the cache {cache}, then {asked['repo_id']} on the hub "
+            f"{card.title} is not on this disk and no hub answers. It needs a download of {size / 1e9:.1f} GB and "
+            f"about {1.2 * size / 2**30:.1f} GiB of memory. Tried: the cache {cache}, the hub's {asked['repo_id']} "
             f"({type(error).__name__}).",
             f"Run again with a network, or open a model that works here: 'smollm2-135m' (in {home()}).",
         ) from error

@@ -44,6 +44,10 @@ class Spread:
             raise InvalidInput("A spread needs at least one value.")
         return cls(statistics.median(values), min(values), max(values), len(values))
 
+    def times(self, factor: float) -> Spread:
+        """The same spread in another unit, or as a ratio to something."""
+        return Spread(self.median * factor, self.low * factor, self.high * factor, self.repeats)
+
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g}, {self.repeats} repeats)"
 

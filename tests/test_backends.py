@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from talk import fresh
 
 from helpers import backends
 from helpers.backends import Backend, choose, engines
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.records import ModelCard, Prompt, Sampling, Turn
+from talk import fresh
 
 QUESTION = "What is the capital of Sweden?"  # the model's margin here is wide, so engines agree
 

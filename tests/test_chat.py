@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from talk import fresh
 
 from helpers import templates
 from helpers.backends import Backend
@@ -13,6 +12,7 @@ from helpers.chat import open_chat
 from helpers.errors import ContextOverflow, InvalidInput, UnknownModel, UnsupportedOption
 from helpers.records import Chunk, ModelCard, Turn
 from helpers.stopping import until_stop
+from talk import fresh
 
 
 def echo(**options: object):

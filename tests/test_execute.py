@@ -40,7 +40,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three notebooks, of which the second fails, all run once with --save."""
     folder = tmp_path_factory.mktemp("a course")
     write(
-        folder / "00_start.ipynb", "kept = bytearray(150_000_000); kept[::4096] = b'1' * len(kept[::4096])", "len(kept)"
+        folder / "00_start.ipynb",
+        "kept = bytearray(150_000_000); kept[::4096] = b'1' * len(kept[::4096])",
+        "import time; time.sleep(0.5); len(kept)",
     )
     write(folder / "01_fails.ipynb", "1 + 1", "{}['absent']", "never = 1")
     write(folder / "02_paths.ipynb", "from pathlib import Path\nprint(Path.cwd().name)")

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from talk import fresh
 
 from helpers import weights
 from helpers.backends import Backend
 from helpers.records import ModelCard, Turn
+from talk import fresh
 
 TEXTS = [
     "Hello, world! It's a fine day, isn't it?",
@@ -31,12 +31,17 @@ TEXTS = [
     "/usr/local/bin?x=1&y=2#z http://example.org",
     "zero\u200bwidth\u00a0nbsp\u2003em",
 ]
-SPECIAL = ["<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "<|endoftext|>", "a<|im_end|>b", "<repo_name>x<file_sep>"]
+SPECIAL = [
+    "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    "<|endoftext|>",
+    "a<|im_end|>b",
+    "<repo_name>x<file_sep>",
+]
 ALPHABET = "ab cdE FGh.,;!?'\"0123456789 \n\t  åäöé中文字العربية😀<|>_-/\\{}[]()#$%&*+=~`^@"
 PARAGRAPH = (
-    "The river rises in the mountains and flows south for two hundred miles before it reaches the sea. Along its banks "
-    "people have built mills, bridges and small towns, and every spring the melting snow brings a flood that leaves the "
-    "fields covered with rich dark soil. Farmers plant wheat and barley there, and in the autumn they carry the harvest "
+    "The river rises in the mountains and flows south for two hundred miles until it reaches the sea. On its banks "
+    "people have built mills, bridges and small towns, and each spring the melting snow brings a flood that leaves the "
+    "fields covered with rich dark soil. Farmers plant wheat and barley there, and in autumn they carry the harvest "
     "to the market in the old city, where merchants from many countries come to buy and sell."
 )
 
@@ -109,7 +114,15 @@ def llama_log_probabilities(backend: Backend, ids: list[int]) -> list[float]:
     """llama.cpp's probability of each token after the first, asked for one position at a time."""
     found = []
     for n in range(1, len(ids)):
-        body = {"prompt": ids[:n], "n_predict": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "n_probs": 4000}
+        body = {
+            "prompt": ids[:n],
+            "n_predict": 1,
+            "temperature": 1.0,
+            "top_k": 0,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "n_probs": 4000,
+        }
         top = backend._ask("/completion", body)["completion_probabilities"][0]["top_logprobs"]
         found.append(next((entry["logprob"] for entry in top if entry["id"] == ids[n]), math.nan))
     return found

@@ -35,6 +35,8 @@ class Backend(ABC):
     #: Higher is tried first by `backend="auto"`.
     preference: ClassVar[int] = 0
     honours: ClassVar[frozenset[str]] = frozenset({"max_new_tokens", "seed", "stop"})
+    #: Whether its models run elsewhere, at a provider.
+    hosted: ClassVar[bool] = False
 
     #: Tokens that prompt and answer may take together.
     context: int
@@ -70,6 +72,11 @@ class Backend(ABC):
     @abstractmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Backend:
         """The model loaded and warm; None takes the engine's own default."""
+
+    @classmethod
+    def connect(cls, card: ModelCard, *, provider: str, context: int) -> Backend:
+        """The model at a provider; only a hosted engine has one."""
+        raise BackendUnavailable(f"The backend {cls.name!r} computes on this machine, so it takes no provider.")
 
     @abstractmethod
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
@@ -114,6 +121,18 @@ def engines() -> dict[str, type[Backend]]:
         if engine is not None:
             found.append(engine)
     return {engine.name: engine for engine in sorted(found, key=lambda e: (-e.preference, e.name))}
+
+
+def client(name: str) -> type[Backend]:
+    """The engine called `name` that reaches providers, or for "auto" the OpenAI SDK."""
+    hosted = {engine.name: engine for engine in engines().values() if engine.hosted}
+    wanted = "openai" if name == "auto" else name
+    if wanted not in hosted:
+        raise InvalidInput(f"The backend {name!r} reaches no provider.", f"Choose one of: auto, {', '.join(hosted)}.")
+    reason = hosted[wanted].missing()
+    if reason:
+        raise BackendUnavailable(f"The backend {wanted!r} cannot be used: {reason}.")
+    return hosted[wanted]
 
 
 def choose(name: str, card: ModelCard) -> type[Backend]:

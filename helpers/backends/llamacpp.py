@@ -10,8 +10,8 @@ from threading import Event
 from typing import Any
 
 from helpers import machine, weights
-from helpers.background import iterate
 from helpers.backends import Backend
+from helpers.background import iterate
 from helpers.errors import ContextOverflow, CourseError, DamagedFile, InvalidInput
 from helpers.machine import require_memory
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
@@ -100,7 +100,7 @@ class Engine(Backend):
             "seed": sampling.seed,
             "cache_prompt": self.reuse_prompt,
             "stream": True,
-            "timings_per_token": True,
+            "stream_options": {"include_usage": True},
         }
         if sampling.json_schema is not None:
             request["json_schema"] = dict(sampling.json_schema)
@@ -112,14 +112,17 @@ class Engine(Backend):
 
             self._server.handle_completions(request, receive)
 
-        for event in iterate(work):
-            yield self._chunk(event, len(prompt.tokens or ()))
+        events: Iterator[dict[str, Any]] = iterate(work)
+        for tokens, event in enumerate(events, start=1):
+            yield self._chunk(event, tokens, len(prompt.tokens or ()))
 
-    def _chunk(self, event: dict[str, Any], prompt_tokens: int) -> Chunk:
+    def _chunk(self, event: dict[str, Any], tokens: int, prompt_tokens: int) -> Chunk:
+        """One event as a chunk. Each brings one token, but for the last, which brings the count of them all."""
         if "error" in event:
             raise self._error(event["error"])
         choice = event["choices"][0]
-        return Chunk(choice["text"], event["timings"]["predicted_n"], choice["finish_reason"], prompt_tokens)
+        tokens = event.get("usage", {}).get("completion_tokens", tokens)
+        return Chunk(choice["text"], tokens, choice["finish_reason"], prompt_tokens)
 
     def _error(self, error: dict[str, Any]) -> CourseError:
         if error.get("type") == "exceed_context_size_error":

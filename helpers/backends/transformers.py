@@ -7,8 +7,8 @@ from threading import Event
 from typing import Any
 
 from helpers import machine, weights
-from helpers.background import iterate
 from helpers.backends import Backend
+from helpers.background import iterate
 from helpers.errors import InvalidInput
 from helpers.machine import require_memory
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
@@ -79,7 +79,8 @@ class Engine(Backend):
         ids = list(prompt.tokens or ())
         stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
         backend_tokenizer = self.tokenizer.backend_tokenizer
-        for token in iterate(lambda put, cancelled: self._run(ids, sampling, put, cancelled)):
+        tokens: Iterator[int] = iterate(lambda put, cancelled: self._run(ids, sampling, put, cancelled))
+        for token in tokens:
             new_tokens += 1
             ended = token in self._ends
             text = None if ended else stream.step(backend_tokenizer, token)

@@ -1,0 +1,81 @@
+"""Measuring: warm-up, repeats, spread; the clock is the chat's, tested there."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from helpers.chat import open_chat
+from helpers.errors import InvalidInput
+from helpers.measure import Spread, measure, memory_bandwidth, peak_memory, summary
+from helpers.records import Measurement
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    with open_chat("smollm2-135m", backend="echo") as one, open_chat("smollm2-135m", backend="echo") as two:
+        return measure([one, two], ["one two three", "four five six seven"], repeats=3)
+
+
+def test_one_row_for_each_chat_prompt_and_repeat(rows: pd.DataFrame) -> None:
+    assert len(rows) == 2 * 2 * 3
+    assert list(rows.columns) == list(Measurement.__slots__)
+
+
+def test_the_warm_up_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_chat("smollm2-135m", backend="echo") as chat:
+        said, say = [], chat.say
+        monkeypatch.setattr(chat, "say", lambda text, **options: said.append(text) or say(text, **options))
+        assert len(measure([chat], ["a b"], repeats=2)) == 2
+    assert len(said) == 3
+
+
+def test_measuring_leaves_no_history_and_uses_no_cache() -> None:
+    with open_chat("smollm2-135m", backend="echo") as chat:
+        measure([chat], ["a b"], repeats=1)
+        assert chat.history == ()
+        assert chat.backend.reuse_prompt
+
+
+def test_prefill_rate_is_prompt_tokens_by_first_token_time(rows: pd.DataFrame) -> None:
+    assert (
+        (rows["prefill_tokens_per_second"] * rows["ttft_seconds"]).round(6).equals(rows["prompt_tokens"].astype(float))
+    )
+
+
+def test_summary_holds_the_spread(rows: pd.DataFrame) -> None:
+    table = summary(rows)
+    assert len(table) == 1
+    assert table.loc[0, "ttft_seconds_low"] <= table.loc[0, "ttft_seconds"] <= table.loc[0, "ttft_seconds_high"]
+    assert table.loc[0, "repeats"] == 12
+
+
+def test_spread_of_known_values() -> None:
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    assert Spread.of([2.0]).times(10) == Spread(20.0, 20.0, 20.0, 1)
+
+
+@pytest.mark.parametrize("call", [lambda: measure([], ["a"]), lambda: Spread.of([])])
+def test_nothing_to_measure_is_a_sentence(call: object) -> None:
+    with pytest.raises(InvalidInput, match="at least one"):
+        call()
+
+
+def test_peak_memory_sees_an_allocation() -> None:
+    with peak_memory() as peak:
+        before = peak.gib
+        block = bytearray(300 * 1024**2)
+        import time
+
+        time.sleep(0.1)
+        del block
+    assert peak.gib > before + 0.2
+
+
+def test_bandwidth_is_a_spread_and_leaves_the_threads() -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    found = memory_bandwidth(1, size=2**24, repeats=3)
+    assert 0 < found.low <= found.median <= found.high
+    assert torch.get_num_threads() == threads
