@@ -166,8 +166,8 @@ class Reply:
     def __repr__(self) -> str:
         rate = f", then {self.decode_tokens_per_second:.0f} tokens/s" if self.decode_tokens_per_second else ""
         return (
-            f"Reply({self.text!r},\n      {self.prompt_tokens} tokens in, {self.new_tokens} out ({self.finish_reason}), "
-            f"first after {self.ttft_seconds:.2f} s{rate}, {self.model} on {self.backend})"
+            f"Reply({self.text!r},\n      {self.prompt_tokens} tokens in, {self.new_tokens} out "
+            f"({self.finish_reason}), first after {self.ttft_seconds:.2f} s{rate}, {self.model} on {self.backend})"
         )
 
 
