@@ -53,7 +53,8 @@ def examine() -> dict[str, Any]:
     return {
         "machine": asdict(machine.describe()) | {"threads": machine.threads(), "free_memory_gib": round(free, 1)},
         "disk": {"free_gib": round(machine.free_disk_gib(home()), 1)},
-        "engines": [_engine(engine) for engine in backends.engines().values()],
+        # The echo needs no package: it is for tests, and no engine to a learner.
+        "engines": [_engine(engine) for engine in backends.engines().values() if engine.package],
         "providers": [asdict(provider) | {"key": bool(os.environ.get(provider.variable))} for provider in PROVIDERS],
         "ollama": ollama_version(),
         "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: weights.state(EMBEDDED)},
@@ -105,7 +106,11 @@ def report(findings: dict[str, Any]) -> str:
             ("Accelerator", here["accelerator"] or "none"),
         ],
         "Engines": [
-            (engine["name"], engine["missing"] or engine["version"] or "ready") for engine in findings["engines"]
+            (
+                engine["name"],
+                engine["missing"] or engine["version"] + (", reaches providers" if engine["hosted"] else ""),
+            )
+            for engine in findings["engines"]
         ],
         "Providers": [_provider_line(provider) for provider in findings["providers"]]
         + [("Ollama", f"version {findings['ollama']} runs here" if findings["ollama"] else "not running here")],
@@ -144,9 +149,10 @@ def advice(findings: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _engine(engine: type[backends.Backend]) -> dict[str, str | None]:
+def _engine(engine: type[backends.Backend]) -> dict[str, Any]:
     reason = engine.missing()
-    return {"name": engine.name, "version": None if reason else engine.version(), "missing": reason}
+    version = None if reason else engine.version()
+    return {"name": engine.name, "version": version, "missing": reason, "hosted": engine.hosted}
 
 
 def _provider_line(provider: dict[str, Any]) -> tuple[str, str]:
