@@ -28,13 +28,13 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "lessons").glob("*.md"), *NOTEBOOKS]
 
 #: A module imports its own level or a lower one, and nothing in a circle.
 LEVELS = {
-    0: {"errors", "records", "background", "outputs"},
-    1: {"catalog", "machine", "checks", "plots", "templates", "files", "local", "rates", "stopping"},
-    2: {"weights", "conversion", "hub", "anatomy"},
-    3: {"backends"},
+    0: {"errors", "records", "background", "outputs", "watchdog"},
+    1: {"catalog", "machine", "checks", "plots", "templates", "files", "local", "rates", "stopping", "metrics", "tasks"},
+    2: {"weights", "conversion", "hub", "anatomy", "faults", "remote", "providers", "guests", "messages", "slots"},
+    3: {"backends", "gate", "serve"},
     4: {"answer", "chat", "scoring"},
-    5: {"measure"},
-    6: {"doctor", "execute"},
+    5: {"measure", "compare", "offload"},
+    6: {"doctor", "execute", "evaluate"},
 }
 HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai")
 LARGEST_KIB = 400
