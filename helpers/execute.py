@@ -108,6 +108,11 @@ def _watch(client: NotebookClient) -> tuple[str, float]:
     except BaseException:
         _end_children()
         raise
+    if errors and type(errors[0]) is RuntimeError:  # jupyter_client's own, for a kernel that never answered
+        raise CourseError(
+            f"The notebook's kernel did not start: {errors[0]}.",
+            "It is reached over this machine's loopback (127.0.0.1): see that nothing blocks that, and run again.",
+        ) from errors[0]
     if errors and not isinstance(errors[0], CellExecutionError | CellTimeoutError | DeadKernelError):
         raise errors[0]
     return (_tell(client.nb, errors[0]) if errors else ""), peak

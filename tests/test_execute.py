@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import execute, outputs
-from helpers.errors import InvalidInput, NotEnoughDisk
+from helpers.errors import CourseError, InvalidInput, NotEnoughDisk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -200,3 +200,13 @@ def test_cleaning_twice_changes_nothing_and_leaves_the_original() -> None:
     once = outputs.clean(notebook, ROOT)
     assert outputs.clean(once, ROOT) == once
     assert str(ROOT) in notebook.cells[0].outputs[0].text
+
+
+def test_a_kernel_that_never_answers_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(*_: object, **__: object) -> None:
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    monkeypatch.setattr(execute.NotebookClient, "async_execute", silent)
+    write(tmp_path / "00_one.ipynb", "1")
+    with pytest.raises(CourseError, match="kernel did not start"):
+        execute.run(folder=tmp_path, build=tmp_path / "build")
