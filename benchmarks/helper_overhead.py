@@ -1,6 +1,6 @@
 """Decode rate through open_chat ÷ decode rate of raw xllamacpp, on the same file, in the same run.
 
-python -m benchmarks.helper_overhead [--repeats 11]
+python -m benchmarks.helper_overhead [--repeats 21]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import xllamacpp
 
 from benchmarks.report import report
 from helpers import catalog, machine, weights
-from helpers.chat import open_chat
+from helpers.chat import Chat, open_chat
 from helpers.measure import Spread
 from helpers.records import Turn
 
@@ -43,26 +43,32 @@ def raw_rate(server: Any, tokens: list[int]) -> float:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
+def our_rate(chat: Chat) -> float:
+    """Tokens a second after the first, as the chat itself tells."""
+    return chat.say(PROMPT).decode_tokens_per_second or 0.0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--repeats", type=int, default=21)
     repeats = parser.parse_args().repeats
     path = weights.gguf(catalog.card("smollm2-135m"))
     with open_chat("smollm2-135m", backend="llamacpp", max_new_tokens=NEW_TOKENS) as chat:
         chat.backend.reuse_prompt = False
-        server, tokens = raw_server(str(path)), chat.backend.encode([Turn("user", PROMPT)]).tokens
-        ours, raw = [], []
-        for _ in range(repeats + 1):
-            # One after the other, so that a slow moment of the machine meets both.
-            chat.reset()
-            ours.append(chat.say(PROMPT).decode_tokens_per_second or 0.0)
-            raw.append(raw_rate(server, list(tokens or ())))
-    ratios = [a / b for a, b in zip(ours[1:], raw[1:], strict=True)]  # the first of each warms up
+        server, tokens = raw_server(str(path)), list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
+        sides: dict[str, list[float]] = {"ours": [], "raw": []}
+        for repeat in range(repeats + 1):
+            # Side by side, so that a slow moment meets both, and in turns, so that none is always the second.
+            for side in ("ours", "raw") if repeat % 2 else ("raw", "ours"):
+                chat.reset()
+                rate = our_rate(chat) if side == "ours" else raw_rate(server, tokens)
+                sides[side].append(rate)
+    ours, raw = (sides[side][1:] for side in ("ours", "raw"))  # the first of each warms up
     report(
         "helper_overhead",
-        helper_to_raw_decode=Spread.of(ratios),
-        helper_tokens_per_second=Spread.of(ours[1:]),
-        raw_tokens_per_second=Spread.of(raw[1:]),
+        helper_to_raw_decode=Spread.of([a / b for a, b in zip(ours, raw, strict=True)]),
+        helper_tokens_per_second=Spread.of(ours),
+        raw_tokens_per_second=Spread.of(raw),
     )
 
 

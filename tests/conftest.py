@@ -6,6 +6,7 @@ The embedded model comes from the learner's own cache, where `course.py` has put
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import pytest
 
@@ -17,9 +18,11 @@ from helpers import catalog
 from helpers.backends import Backend, engines
 from helpers.chat import Chat, open_chat
 from helpers.records import ModelCard
+from helpers.serve import Server, serve
 from talk import fresh
 
 _opened: dict[str, Backend] = {}
+_server: Server
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +55,18 @@ def reference(card: ModelCard) -> Backend:
 
 def _open(name: str, card: ModelCard) -> Backend:
     engine = engines()[name]
-    reason = engine.missing() or engine.serves(card)
+    reason = engine.missing() or (None if engine.hosted else engine.serves(card))
     if reason:
         pytest.skip(reason)
     if name not in _opened:
-        _opened[name] = open_chat(card.name, backend=name).backend
+        provider = provider_of_our_own() if engine.hosted else None
+        _opened[name] = open_chat(card.name, backend=name, provider=provider).backend
     return _opened[name]
+
+
+@cache
+def provider_of_our_own() -> str:
+    """The name of the provider that our own server is; it is started once and ends with the tests."""
+    global _server  # whoever keeps a server keeps it running
+    _server = serve("smollm2-135m")
+    return "local"

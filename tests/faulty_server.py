@@ -1,0 +1,156 @@
+"""A real HTTP server on loopback that misbehaves on purpose: the fault is the first part of the path.
+
+`http://127.0.0.1:PORT/429-after/v1` answers every request with status 429 and a Retry-After; `/cut/v1` breaks the
+stream after the third token. Requests are kept in `seen`, so that a test can count them and look at what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+CERTIFICATE = Path(__file__).with_name("faulty_certificate.pem")
+#: How long a silence lasts: longer than the tests wait, short enough to end with them.
+SILENCE_SECONDS = 1.0
+WORDS = ("one", " two", " three", " four", " five")
+
+
+class FaultyServer(ThreadingHTTPServer):
+    """Answers in the way that the path asks for."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen: list[dict[str, Any]] = []
+        self.failures_left = 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves early is part of the tests."""
+
+    def address(self, fault: str) -> str:
+        """The address whose requests meet this fault."""
+        return f"http://127.0.0.1:{self.server_address[1]}/{fault}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: FaultyServer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps quiet."""
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append({"body": json.loads(body or b"null"), "key": self.headers.get("Authorization")})
+        fault = self.path.split("/")[1]
+        if fault.startswith("echo-"):
+            # What some providers do: repeat the key that they refuse.
+            self.status(int(fault[5:]), {}, f"Incorrect key provided: {self.headers.get('Authorization')}")
+        elif fault[:3].isdecimal():
+            self.status(int(fault[:3]), {"Retry-After": "0.05"} if fault.endswith("-after") else {})
+        elif fault == "long-wait":
+            self.status(429, {"Retry-After": "60"})
+        elif fault == "passing" and self.server.failures_left > 0:
+            self.server.failures_left -= 1
+            self.status(503, {"Retry-After": "0.01"})
+        else:
+            getattr(self, fault.replace("-", "_"), self.passing)()
+
+    def status(self, code: int, headers: dict[str, str], message: str = "as the test asked") -> None:
+        self.whole(json.dumps({"error": {"message": message, "code": "a_code"}}).encode(), code, headers=headers)
+
+    def whole(self, body: bytes, code: int = 200, kind: str = "application/json", headers: Any = None) -> None:
+        self.send_response(code)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stream(self, words: tuple[str, ...] = WORDS) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for word in words:
+            self.event({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
+
+    def event(self, value: Any) -> None:
+        common = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        self.piece(b"data: " + json.dumps(common | value).encode() + b"\n\n")
+
+    def piece(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def end(self, reason: str = "stop") -> None:
+        self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+        self.event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}})
+        self.piece(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def passing(self) -> None:
+        if self.path.endswith("/models"):
+            return self.whole(json.dumps({"data": [{"id": "phi4-mini"}, {"id": "other"}]}).encode())
+        self.stream()
+        return self.end()
+
+    def malformed(self) -> None:
+        self.stream(WORDS[:1])
+        self.piece(b'data: {"choices": [{"ind\n\n')
+        self.wfile.write(b"0\r\n\r\n")
+
+    def html(self) -> None:
+        self.whole(b"<html>Please sign in</html>", kind="text/html")
+
+    def cut(self) -> None:
+        self.stream(WORDS[:3])
+        self.close_connection = True
+
+    def polite_cut(self) -> None:
+        self.stream(WORDS[:3])
+        self.wfile.write(b"0\r\n\r\n")
+
+    def stall(self) -> None:
+        self.stream(WORDS[:3])
+        time.sleep(SILENCE_SECONDS)
+        self.close_connection = True
+
+    def slow(self) -> None:
+        time.sleep(SILENCE_SECONDS)
+        self.passing()
+
+    def filtered(self) -> None:
+        self.stream(WORDS[:2])
+        self.end("content_filter")
+
+    def filter_400(self) -> None:
+        self.whole(b'{"error": {"message": "The prompt was filtered.", "code": "content_filter"}}', 400)
+
+    def too_long(self) -> None:
+        self.whole(b'{"error": {"message": "maximum context length", "code": "context_length_exceeded"}}', 400)
+
+
+@contextmanager
+def running(*, tls: bool = False) -> Iterator[FaultyServer]:
+    """A faulty server while the block runs; with `tls`, behind a certificate that nobody signed."""
+    with FaultyServer() as server:
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
