@@ -113,21 +113,11 @@ def serve(
     path = weights.gguf(card)
     machine.require_memory(path.stat().st_size, card.title)
     people = list(guests) or [Guest("you", Key(secrets.token_urlsafe(24)))]
-    config = {
-        "path": str(path),
-        "model": card.name,
-        "slots": slots,
-        "context": context,
-        "threads": threads,
-        "engines": min(slots, engines or max(1, machine.cores() // threads)),
-        "host": host,
-        "port": port,
-        "guests": [guest.entry() for guest in people],
-        "most_new_tokens": most_new_tokens,
-        "latency_seconds": latency_seconds,
-        "parent": {"parent": os.getpid(), "started": psutil.Process().create_time()},
-    }
-    process, found = _start(config)
+    engines = min(slots, engines or max(1, machine.cores() // threads))
+    limits = {"most_new_tokens": most_new_tokens, "latency_seconds": latency_seconds}
+    sizes = {"slots": slots, "context": context, "threads": threads, "engines": engines}
+    where = {"path": str(path), "model": card.name, "host": host, "port": port}
+    process, found = _start(where | sizes | limits | {"guests": [guest.entry() for guest in people]})
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     return Server(process, card.name, slots, f"http://{shown}:{found}/v1", people[0].key)
 
@@ -146,6 +136,7 @@ def _start(config: dict[str, Any]) -> tuple[subprocess.Popen[bytes], int]:
         cwd=ROOT,
         **apart,
     )
+    config |= {"parent": {"parent": os.getpid(), "started": psutil.Process().create_time()}}
     try:
         assert process.stdin is not None
         assert process.stdout is not None

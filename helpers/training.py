@@ -155,15 +155,10 @@ def train(
     after each step. A loss that is no number ends the run in a sentence.
     """
     import torch
-    from accelerate import Accelerator
     from tqdm.auto import tqdm
 
     _check(steps, peak)
-    on_gpu = machine.device() == "cuda"
-    if not on_gpu:
-        torch.set_num_threads(machine.threads())
-    precision = machine.precision() if on_gpu else "no"
-    accelerator = Accelerator(cpu=machine.device() == "cpu", mixed_precision=precision.replace("fp32", "no"))
+    accelerator = _accelerator()
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(model, layers), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
     model.train()
@@ -174,15 +169,12 @@ def train(
     # In a notebook the bar does not heed the variable by itself.
     for step in tqdm(range(len(rows), steps), disable=bool(os.environ.get("TQDM_DISABLE")), **bar):
         rate = learning_rate(step, steps, peak, warmup=max(1, steps // 10))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["share"]
         batch = {name: tensor.to(accelerator.device) for name, tensor in batch_at(step).items()}
         value = loss(ready, batch)
         _refuse_non_finite(float(value.detach()), step, peak)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(weights, LONGEST_GRADIENT)
-        optimizer.step()
-        optimizer.zero_grad()
+        _update(optimizer, rate)
         tokens = (rows[-1]["tokens"] if rows else 0) + batch["input_ids"].numel()
         rows.append({"step": step, "loss": float(value.detach()), "learning_rate": rate, "tokens": tokens})
         if checkpoint and ((step + 1) % save_every == 0 or step + 1 == steps):
@@ -192,6 +184,25 @@ def train(
     accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
     accelerator.free_memory()
     return rows
+
+
+def _update(optimizer: Any, rate: float) -> None:
+    """One step of the optimizer at this learning rate, each group taking its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _accelerator() -> Any:
+    """The GPU in the precision that it computes best in, else the processor in fp32 on the course's threads."""
+    import torch
+    from accelerate import Accelerator
+
+    if machine.device() != "cuda":
+        torch.set_num_threads(machine.threads())
+        return Accelerator(cpu=machine.device() == "cpu")
+    return Accelerator(mixed_precision=machine.precision().replace("fp32", "no"))
 
 
 def held_out_loss(model: Any, ids: torch.Tensor, *, rows: int = 32, length: int = 128) -> float:

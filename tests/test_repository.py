@@ -46,6 +46,9 @@ LEVELS = {
         "dates",
         "decoding",
         "speech",
+        "costs",
+        "routes",
+        "limits",
     },
     2: {
         "weights",
@@ -67,7 +70,7 @@ LEVELS = {
     },
     3: {"backends", "gate", "serve", "finetuning", "distillation"},
     4: {"answer", "chat", "scoring"},
-    5: {"measure", "compare", "offload", "chatbox", "faq"},
+    5: {"measure", "compare", "offload", "chatbox", "faq", "costs", "crowd"},
     6: {"doctor", "execute", "evaluate"},
 }
 HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai")

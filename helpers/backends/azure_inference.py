@@ -86,7 +86,6 @@ class Engine(Hosted):
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turns the SDK's errors into the course's. The originals hold the request, so they are not chained."""
-        import requests
         from azure.core import exceptions
 
         try:
@@ -96,7 +95,7 @@ class Engine(Hosted):
             if response is None or response.status_code == 200:
                 raise broken_line(self.route, error) from None
             raise refusal(self.route, response.status_code, response.headers, response.text(), self.model) from None
-        except (exceptions.AzureError, requests.RequestException, OSError) as error:
+        except (exceptions.AzureError, OSError) as error:
             raise broken_line(self.route, error) from None
         except (ValueError, AttributeError, TypeError, LookupError):
             raise unreadable(self.route, "its JSON is damaged or of another form") from None

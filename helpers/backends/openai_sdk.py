@@ -70,7 +70,6 @@ class Engine(Hosted):
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turns the SDK's errors into the course's. The originals hold the request, so they are not chained."""
-        import httpx2
         import openai
 
         try:
@@ -78,9 +77,7 @@ class Engine(Hosted):
         except openai.APIStatusError as error:
             response = error.response
             raise refusal(self.route, response.status_code, response.headers, response.text, self.model) from None
-        except openai.APIConnectionError as error:
-            raise broken_line(self.route, error) from None
-        except (httpx2.HTTPError, OSError) as error:
+        except (openai.APIConnectionError, OSError) as error:
             raise broken_line(self.route, error) from None
         except openai.APIError as error:
             raise unreadable(self.route, self.route.quote(error.message)) from None
