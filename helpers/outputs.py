@@ -1,12 +1,14 @@
 """A notebook's outputs as they are committed: nothing that differs between machines or that GitHub cannot draw.
 
 Left out: widgets and their state, progress bars, warnings and other stderr, colours, folders of this machine,
-addresses of objects, timings of cells, the version of Python.
+addresses of objects, timings of cells, the version of Python. Plots are stored in a palette, a third of the size.
 """
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import re
 import sys
 import tempfile
@@ -20,6 +22,8 @@ ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 #: Kinds of data whose text may name a folder.
 TEXTS = ("text/plain", "text/html", "text/markdown")
+#: A plot has a handful of colours and their blends; a picture with more than so many is a photograph, and kept.
+COLOURS_OF_A_PLOT = 4096
 
 
 def plain(text: str) -> str:
@@ -77,4 +81,21 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
     for kind in TEXTS:
         if isinstance(output.data.get(kind), str):
             output.data[kind] = portable(output.data[kind], root)
+    if "image/png" in output.data:
+        output.data["image/png"] = smaller(output.data["image/png"])
     return output
+
+
+def smaller(png: str) -> str:
+    """The picture, in base64, in a palette of 128 colours if it is a plot and that makes it smaller."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    except (UnidentifiedImageError, ValueError):
+        return png
+    if picture.getcolors(COLOURS_OF_A_PLOT) is None:
+        return png
+    file = io.BytesIO()
+    picture.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return min(png, base64.b64encode(file.getvalue()).decode(), key=len)

@@ -21,6 +21,9 @@ def until_stop(chunks: Iterator[Chunk], stop: tuple[str, ...]) -> Generator[Chun
     held = ""
     # Closing this generator early closes the engine's, which is how an engine hears that nobody listens any more.
     with closing(chunks) if isinstance(chunks, Generator) else nullcontext():
+        if not stop:
+            yield from chunks
+            return
         for chunk in chunks:
             held += chunk.text
             found = [held.index(s) for s in stop if s in held]

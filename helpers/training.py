@@ -61,7 +61,6 @@ def tiny_phi(size: str, vocabulary: int, *, seed: int = 0) -> Any:
         pad_token_id=0,
         bos_token_id=0,
         eos_token_id=0,
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -154,15 +153,10 @@ def train(
     The learning rate rises to `peak`, times `layers` for the matrices inside the layers. `on_step` is given the rows
     after each step. A loss that is no number ends the run in a sentence.
     """
-    import torch
     from tqdm.auto import tqdm
 
     _check(steps, peak)
-    accelerator = _accelerator()
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(model, layers), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
-    model.train()
-    ready, optimizer = accelerator.prepare(model, optimizer)
+    accelerator, ready, optimizer = _prepare(model, peak, layers)
     recipe = {"steps": steps, "peak": peak, "layers": layers}
     rows = checkpoints.restore(checkpoint, model, optimizer, recipe)
     bar = {"initial": len(rows), "total": steps, "desc": label, "unit": "step", "leave": False}
@@ -173,8 +167,7 @@ def train(
         value = loss(ready, batch)
         _refuse_non_finite(float(value.detach()), step, peak)
         accelerator.backward(value)
-        accelerator.clip_grad_norm_(weights, LONGEST_GRADIENT)
-        _update(optimizer, rate)
+        _update(accelerator, optimizer, rate)
         tokens = (rows[-1]["tokens"] if rows else 0) + batch["input_ids"].numel()
         rows.append({"step": step, "loss": float(value.detach()), "learning_rate": rate, "tokens": tokens})
         if checkpoint and ((step + 1) % save_every == 0 or step + 1 == steps):
@@ -186,23 +179,28 @@ def train(
     return rows
 
 
-def _update(optimizer: Any, rate: float) -> None:
+def _prepare(model: Any, peak: float, layers: float) -> tuple[Any, Any, Any]:
+    """The accelerator, the model and its optimizer: on a GPU in the precision that suits it, else in fp32."""
+    import torch
+    from accelerate import Accelerator
+
+    precision = machine.precision().replace("fp32", "no") if machine.device() == "cuda" else "no"
+    if precision == "no":
+        torch.set_num_threads(machine.threads())
+    accelerator = Accelerator(cpu=machine.device() == "cpu", mixed_precision=precision)
+    optimizer = torch.optim.AdamW(_groups(model, layers), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
+    model.train()
+    return accelerator, *accelerator.prepare(model, optimizer)
+
+
+def _update(accelerator: Any, optimizer: Any, rate: float) -> None:
     """One step of the optimizer at this learning rate, each group taking its share of it."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    accelerator.clip_grad_norm_(weights, LONGEST_GRADIENT)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _accelerator() -> Any:
-    """The GPU in the precision that it computes best in, else the processor in fp32 on the course's threads."""
-    import torch
-    from accelerate import Accelerator
-
-    if machine.device() != "cuda":
-        torch.set_num_threads(machine.threads())
-        return Accelerator(cpu=machine.device() == "cpu")
-    return Accelerator(mixed_precision=machine.precision().replace("fp32", "no"))
 
 
 def held_out_loss(model: Any, ids: torch.Tensor, *, rows: int = 32, length: int = 128) -> float:
@@ -230,13 +228,10 @@ def _layer_matrices(model: Any) -> list[Any]:
 
 def _groups(model: Any, layers: float) -> list[dict[str, Any]]:
     """What learns, in two groups: the matrices of the layers at their share of the learning rate, and the rest."""
-    inner = {id(p) for p in _layer_matrices(model)}
-    learning = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in learning if id(p) in inner], "share": layers},
-        {"params": [p for p in learning if id(p) not in inner], "share": 1.0},
-    ]
-    return [group for group in groups if group["params"]]
+    inner = [p for p in _layer_matrices(model) if p.requires_grad]
+    known = {id(p) for p in inner}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    return [{"params": part, "share": share} for part, share in ((inner, layers), (others, 1.0)) if part]
 
 
 def _check(steps: int, peak: float) -> None:

@@ -60,6 +60,10 @@ def test_seed_decides_sampling(chat: Chat) -> None:
     assert len({answer(seed) for seed in range(4)}) > 1
 
 
+def test_whole_numbers_are_temperatures_too(chat: Chat) -> None:
+    assert chat.say(QUESTION, temperature=1, max_new_tokens=2).new_tokens >= 1
+
+
 def test_leaving_early_stops_the_engine(chat: Chat) -> None:
     stream = chat.stream("Tell me a long story about one small dog and one big cat.", max_new_tokens=200)
     next(stream)

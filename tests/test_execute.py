@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from helpers import execute, outputs
 from helpers.errors import CourseError, InvalidInput, NotEnoughDisk
@@ -81,6 +84,18 @@ def test_the_copies_are_kept(printed: str, course: Path) -> None:
         f"{stem}.{kind}" for stem in ("00_start", "01_fails", "02_paths") for kind in ("html", "ipynb")
     ]
     assert "absent" in (course / "build" / "01_fails.html").read_text()
+
+
+def test_a_plot_is_stored_in_fewer_bytes_and_a_photograph_as_it_is() -> None:
+    plot, photograph = Image.new("RGB", (300, 200), "white"), Image.effect_noise((300, 200), 90).convert("RGB")
+    photograph.putdata([(n % 256, n // 256 % 256, n % 97) for n in range(300 * 200)])
+    for picture, kept in ((plot, False), (photograph, True)):
+        file = io.BytesIO()
+        picture.save(file, "PNG", compress_level=1)
+        before = base64.b64encode(file.getvalue()).decode()
+        after = outputs.smaller(before)
+        assert (after == before) is kept
+        assert Image.open(io.BytesIO(base64.b64decode(after))).size == (300, 200)
 
 
 def test_outputs_are_saved_where_all_went_well(printed: str, course: Path) -> None:

@@ -108,11 +108,11 @@ class Engine(Backend):
 
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
-            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            options = {"do_sample": True, "temperature": float(sampling.temperature), "top_p": float(sampling.top_p)}
             options["top_k"] = sampling.top_k
         return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
-            repetition_penalty=sampling.repetition_penalty,
+            repetition_penalty=float(sampling.repetition_penalty),
             eos_token_id=self._ends,
             pad_token_id=self._ends[0],
             **options,
