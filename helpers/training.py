@@ -144,14 +144,14 @@ def train(
     loss: Callable[[Any, Batch], torch.Tensor] = next_token_loss,
     checkpoint: Path | None = None,
     save_every: int = 50,
-    on_step: Callable[[list[Row]], None] | None = None,
+    on_step: Callable[[list[Row]], None] = lambda rows: None,
     label: str = "training",
 ) -> list[Row]:
     """Trains what is trainable in `model`, in place; one row a step: step, loss, learning_rate, tokens so far.
 
     With a `checkpoint` the run is saved every so many steps and at its end, and goes on from there if the file exists.
-    The learning rate rises to `peak`, times `layers` for the matrices inside the layers. `on_step` is given the rows
-    after each step. A loss that is no number ends the run in a sentence.
+    The rate rises to `peak`, times `layers` for the matrices of the layers. `on_step` gets the rows after each step.
+    A loss that is no number ends the run in a sentence.
     """
     from tqdm.auto import tqdm
 
@@ -159,21 +159,18 @@ def train(
     accelerator, ready, optimizer = _prepare(model, peak, layers)
     recipe = {"steps": steps, "peak": peak, "layers": layers}
     rows = checkpoints.restore(checkpoint, model, optimizer, recipe)
-    bar = {"initial": len(rows), "total": steps, "desc": label, "unit": "step", "leave": False}
-    # In a notebook the bar does not heed the variable by itself.
-    for step in tqdm(range(len(rows), steps), disable=bool(os.environ.get("TQDM_DISABLE")), **bar):
+    quiet = bool(os.environ.get("TQDM_DISABLE"))  # in a notebook the bar does not heed it by itself
+    for step in tqdm(range(len(rows), steps), label, leave=False, unit="step", disable=quiet):
         rate = learning_rate(step, steps, peak, warmup=max(1, steps // 10))
         batch = {name: tensor.to(accelerator.device) for name, tensor in batch_at(step).items()}
         value = loss(ready, batch)
         _refuse_non_finite(float(value.detach()), step, peak)
-        accelerator.backward(value)
-        _update(accelerator, optimizer, rate)
+        _update(accelerator, optimizer, value, rate)
         tokens = (rows[-1]["tokens"] if rows else 0) + batch["input_ids"].numel()
         rows.append({"step": step, "loss": float(value.detach()), "learning_rate": rate, "tokens": tokens})
         if checkpoint and ((step + 1) % save_every == 0 or step + 1 == steps):
             checkpoints.save(checkpoint, model, optimizer, rows, recipe)
-        if on_step:
-            on_step(rows)
+        on_step(rows)
     accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
     accelerator.free_memory()
     return rows
@@ -193,8 +190,9 @@ def _prepare(model: Any, peak: float, layers: float) -> tuple[Any, Any, Any]:
     return accelerator, *accelerator.prepare(model, optimizer)
 
 
-def _update(accelerator: Any, optimizer: Any, rate: float) -> None:
-    """One step of the optimizer at this learning rate, each group taking its share of it."""
+def _update(accelerator: Any, optimizer: Any, loss: Any, rate: float) -> None:
+    """The gradient of the loss, then one step along it at this learning rate, each group taking its share."""
+    accelerator.backward(loss)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     accelerator.clip_grad_norm_(weights, LONGEST_GRADIENT)
     for group in optimizer.param_groups:
