@@ -7,6 +7,8 @@
     python3 course.py doctor          tells what this machine has and what it can do
     python3 course.py setup           sets up and opens nothing
 
+`lab --engines` and `setup --engines` also install the engines of requirements-engines.txt, for lesson 07.
+
 Everything installed goes to the folder .venv, everything written to build. Whatever interrupts a step, the same
 command continues: a stamp is written only after the requirements are in, and what is half-made is made again.
 """
@@ -37,6 +39,7 @@ FIRST = "notebooks/00_start.ipynb"
 MODEL = "smollm2-135m"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_GIB = 3
+ENGINES_GIB = 1.3
 FULL_DISK = "The disk is full. Free some space, then run the same command again: it continues where it stopped."
 #: What pip says, and what it means. The first that matches is told.
 MEANINGS = (
@@ -307,15 +310,25 @@ def install_torch(packages: Path, pip=run_logged) -> None:
     hold_torch()
 
 
-def install(found: dict, dev: bool) -> None:
+def require_space(packages: Path, engines: bool) -> None:
+    """Stops before the download where the disk is too small for it."""
+    needed = (0 if list(packages.glob("torch-*.dist-info")) else INSTALL_GIB) + (ENGINES_GIB if engines else 0)
+    free = shutil.disk_usage(str(ROOT)).free / 1024**3
+    if free < needed:
+        raise Stop(f"The packages need about {needed} GiB of disk, and {free:.1f} GiB are free at {ROOT}.")
+
+
+def install(found: dict, dev: bool, engines: bool = False) -> None:
     """Installs the requirements that changed since they were last installed to the end."""
     wanted = [ROOT / "requirements.txt"] + ([ROOT / "requirements-dev.txt"] if dev else [])
+    wanted += [ROOT / "requirements-engines.txt"] if engines else []
     stale = [file for file in wanted if not is_installed(file, found["version"])]
     if not stale:
         return
-    free = shutil.disk_usage(str(ROOT)).free / 1024**3
-    if not list(found["packages"].glob("torch-*.dist-info")) and free < INSTALL_GIB:
-        raise Stop(f"The packages need about {INSTALL_GIB} GiB of disk, and {free:.1f} GiB are free at {ROOT}.")
+    more = engines and wanted[-1] in stale
+    require_space(found["packages"], more)
+    if more:
+        say(f"The engines are a download of up to {ENGINES_GIB} GB, once: one to five minutes on a usual line.")
     for file in stale:
         if stamp(file).exists():
             stamp(file).unlink()
@@ -332,11 +345,11 @@ def install(found: dict, dev: bool) -> None:
         stamp(file).write_text(digest(file, found["version"]))
 
 
-def prepare(dev: bool = False) -> Path:
+def prepare(dev: bool = False, engines: bool = False) -> Path:
     """Everything that a notebook needs: .venv, packages, the embedded model. The environment's Python."""
     if LOG.exists() and LOG.stat().st_size > 10**7:
         LOG.unlink()
-    install(ensure_environment(), dev)
+    install(ensure_environment(), dev, engines)
     if call([venv_python(), "-m", "helpers.weights", "fetch", MODEL]):
         raise Stop("The embedded model is not ready, for the reason above. The same command continues from here.")
     return venv_python()
@@ -353,14 +366,14 @@ def free_port(wanted: int) -> int:
 
 def setup(asked) -> int:
     """Sets up and opens nothing."""
-    prepare()
+    prepare(engines=asked.engines)
     say("Ready. Next: python3 course.py lab")
     return 0
 
 
 def lab(asked) -> int:
     """Sets up, then opens JupyterLab at the first notebook, for this machine only."""
-    python = prepare()
+    python = prepare(engines=asked.engines)
     # Lab would ask each learner whether it may fetch news.
     overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     overrides.parent.mkdir(parents=True, exist_ok=True)
@@ -401,7 +414,8 @@ def test_steps(python: Path) -> list:
 def test(asked) -> int:
     """The whole proof; every step runs, whatever the one before it said."""
     results = []
-    for name, command, more in test_steps(prepare(dev=True)):
+    # Linux is where every engine that needs no machine of its own exists; elsewhere those that are here are tested.
+    for name, command, more in test_steps(prepare(dev=True, engines=platform.system() == "Linux")):
         say(f"\n── {name}")
         began = time.monotonic()
         results.append((name, call(command, **more), time.monotonic() - began))
@@ -448,6 +462,8 @@ def parse(arguments) -> argparse.Namespace:
     for function in (lab, test, run, doctor, setup):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
+        if function in (lab, setup):
+            command.add_argument("--engines", action="store_true", help="also install the engines of lesson 07")
         if function is lab:
             command.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
             command.add_argument("--port", type=int, default=8888, help="the first port to try (8888)")

@@ -104,7 +104,7 @@ def skeleton(model: str | ModelCard) -> PreTrainedModel:
 
 
 def parameters(model: str | ModelCard) -> Count:
-    """The exact parameter count of a model that transformers has a class for.
+    """The exact parameter count of a model of the catalog that transformers has a class for.
 
     `active` is what one token passes through: all parameters, less the experts that its router leaves out. The
     embeddings are counted whole in both, as Microsoft's "6.6B active parameters" of Phi-3.5-MoE does. A matrix that
@@ -113,13 +113,17 @@ def parameters(model: str | ModelCard) -> Count:
     >>> parameters("phi-3.5-moe").active
     6640999744
     """
-    c = _card(model)
+    return count(skeleton(_card(model)))
+
+
+def count(model: PreTrainedModel) -> Count:
+    """The same count of a model at hand, one that was just trained, say."""
     by_part: dict[str, int] = {}
-    for name, tensor in skeleton(c).named_parameters():
+    for name, tensor in model.named_parameters():
         part = next(part for fragment, part in PARTS if fragment in name)
         by_part[part] = by_part.get(part, 0) + tensor.numel()
-    total, shape = sum(by_part.values()), _shape(c)
-    idle = by_part.get("experts", 0) * (shape.experts - shape.experts_per_token) // shape.experts
+    total, experts = sum(by_part.values()), getattr(model.config, "num_local_experts", 1)
+    idle = by_part.get("experts", 0) * (experts - getattr(model.config, "num_experts_per_tok", 1)) // experts
     return Count(total, total - idle, by_part)
 
 

@@ -3,6 +3,7 @@
     with open_chat("smollm2-135m") as chat:
         print(chat.say("What is the capital of Sweden?"))
 
+A model that sees is shown images with the text: `chat.say("What is this?", images=[path_or_PIL_or_array])`.
 A chat keeps the history, refuses what does not fit, and times every answer in the same way on every backend.
 """
 
@@ -15,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from helpers import backends, catalog, local
+from helpers import backends, catalog, images, local
 from helpers.answer import Stream
 from helpers.backends import Backend
 from helpers.errors import ContextOverflow, InvalidInput
-from helpers.records import ModelCard, Prompt, Reply, Sampling, Turn
+from helpers.records import ModelCard, Picture, Prompt, Reply, Sampling, Turn
 
 #: Room for prompt and answer unless `context=` asks for more: a KV cache of 131,072 tokens would fill a laptop.
 DEFAULT_CONTEXT = 4096
@@ -105,9 +106,12 @@ class Chat:
         self._stop_writing()
         self._turns.clear()
 
-    def say(self, text: str, **sampling: Any) -> Reply:
-        """The whole answer to `text`, which joins the history. An interrupted answer leaves the history as it was."""
-        stream = self.stream(text, **sampling)
+    def say(self, text: str, *, images: Sequence[Any] = (), **sampling: Any) -> Reply:
+        """The whole answer to `text`, which joins the history. An interrupted answer leaves the history as it was.
+
+        `images` are shown before the text, in their order: paths, PIL images or arrays, as `helpers.images` reads them.
+        """
+        stream = self.stream(text, images=images, **sampling)
         try:
             for _ in stream:
                 pass
@@ -118,11 +122,11 @@ class Chat:
         assert stream.reply is not None
         return stream.reply
 
-    def stream(self, text: str, **sampling: Any) -> Stream:
+    def stream(self, text: str, *, images: Sequence[Any] = (), **sampling: Any) -> Stream:
         """The answer to `text`, piece by piece as it is written."""
         self._stop_writing()
         options = self._options(sampling)
-        asked = Turn("user", _readable(text))
+        asked = Turn("user", _readable(text), self._looked_at(images))
         self._refuse_hopeless(asked.text)
         prompt, kept = self._fit([*self._turns, asked], options)
 
@@ -160,6 +164,14 @@ class Chat:
     def __repr__(self) -> str:
         return f"Chat({self.card.name!r} on {self.backend.name}, {self.backend.precision}, {len(self._turns)} turns)"
 
+    def _looked_at(self, given: Sequence[Any]) -> tuple[Picture, ...]:
+        """The images as a model is given them. One that reads text only is not even asked to open the files."""
+        if not isinstance(given, list | tuple):
+            raise InvalidInput(f"images is a list, not {type(given).__name__}.", "Write images=[…] around the image.")
+        if given and not self.backend.sees:
+            raise self.backend.blind(self.card.title)
+        return tuple(images.read(image) for image in given)
+
     def _options(self, changes: dict[str, Any]) -> Sampling:
         options = sampling_of(self.sampling, changes)
         self.backend.check(options)
@@ -188,8 +200,8 @@ class Chat:
             raise ContextOverflow(
                 f"The conversation has {len(prompt.tokens or ())} tokens and the answer may take "
                 f"{options.max_new_tokens}; the context holds {self.backend.context}.",
-                "Shorten the text, lower max_new_tokens, call reset(), or open the chat with shorten=True or a larger "
-                "context=.",
+                "Send less text or smaller images, lower max_new_tokens, call reset(), or open the chat with "
+                "shorten=True or a larger context=.",
             )
 
     def _refuse_hopeless(self, text: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from helpers.errors import DamagedFile
 from helpers.files import sha256
@@ -22,8 +23,7 @@ MANIFEST = "manifest.json"
 def gguf_to_folder(source: Path, folder: Path, *, context: int) -> None:
     """Writes `source` as a folder of bf16 safetensors with its tokenizer and a manifest of hashes."""
     import torch
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     where, name = str(source.parent), source.name
     with _quietly():
@@ -31,15 +31,32 @@ def gguf_to_folder(source: Path, folder: Path, *, context: int) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             where, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
-        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
-        # What "tokenizer.ggml.pre = smollm" stands for in llama.cpp: one token a digit, then bytes.
-        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
-        )
+        tokenizer = _tokenizer(source)
         tokenizer.model_max_length = context
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     write_manifest(folder, source_sha256=sha256(source))
+
+
+def tokenizer_to_folder(source: Path, folder: Path) -> None:
+    """Writes the tokenizer and the chat template of a GGUF file as transformers keeps them."""
+    with _quietly():
+        _tokenizer(source).save_pretrained(folder)
+
+
+def _tokenizer(source: Path) -> Any:
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    cut = GGUFReader(source).fields.get("tokenizer.ggml.pre")
+    if cut is not None and cut.contents() == "smollm":
+        # What this word stands for in llama.cpp: one token a digit, then bytes.
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
+    return tokenizer
 
 
 def write_manifest(folder: Path, *, source_sha256: str) -> None:

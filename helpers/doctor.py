@@ -11,11 +11,11 @@ import os
 import sys
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helpers import backends, catalog, machine, weights
+from helpers import backends, catalog, machine, providers, weights
 from helpers.errors import CourseError
 from helpers.files import home
 from helpers.records import ModelCard
@@ -28,23 +28,12 @@ BYTES_PER_PARAMETER = 0.6
 COMFORTABLE_PARAMETERS = 4.5e9
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A place where models run for others, and the environment variable that holds its key."""
-
-    name: str
-    variable: str
-    note: str = ""
-
-
-PROVIDERS = (
-    Provider("NVIDIA NIM", "NVIDIA_API_KEY"),
-    Provider("Microsoft Foundry", "AZURE_OPENAI_API_KEY"),
-    Provider("Azure AI Inference", "AZURE_INFERENCE_CREDENTIAL", "its SDK is deprecated"),
-    Provider("OpenAI", "OPENAI_API_KEY"),
-    Provider("Hugging Face Hub", "HF_TOKEN", "for gated models only"),
-    Provider("GitHub Models", "GITHUB_TOKEN", "retired on 2026-07-30"),
-)
+def key_holders() -> list[dict[str, str]]:
+    """The places that take a key: `name`, the environment `variable` that holds it, a `note`."""
+    rows = [row for row in providers.providers() if row.key_variable and not row.our_server]
+    places = [(row.title, row.key_variable, f"retired on {row.retired}" if row.retired else "") for row in rows]
+    places.append(("Hugging Face Hub", "HF_TOKEN", "for gated models only"))
+    return [{"name": name, "variable": variable, "note": note} for name, variable, note in places]
 
 
 def examine() -> dict[str, Any]:
@@ -55,7 +44,7 @@ def examine() -> dict[str, Any]:
         "disk": {"free_gib": round(machine.free_disk_gib(home()), 1)},
         # The echo needs no package: it is for tests, and no engine to a learner.
         "engines": [_engine(engine) for engine in backends.engines().values() if engine.package],
-        "providers": [asdict(provider) | {"key": bool(os.environ.get(provider.variable))} for provider in PROVIDERS],
+        "providers": [place | {"key": bool(os.environ.get(place["variable"]))} for place in key_holders()],
         "ollama": ollama_version(),
         "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: weights.state(EMBEDDED)},
         "fits_in_memory_at_4_bits": [card.name for card in fitting(free)],

@@ -38,6 +38,9 @@ def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, mo
     if status in (400, 413) and "context" in f"{code} {words}":
         message = f"The text is longer than the context at {route.title}.{said}"
         return errors.ContextOverflow(message, "Send less of it, or call reset().")
+    if "image input is not supported" in words:  # llama.cpp says so with a 500, as if it could be asked again
+        message = f"The model at {route.title} reads only text: its server has no vision projector.{said}"
+        return errors.RequestRefused(message, "Leave the images out, or start it with one (--mmproj).", status=status)
     kind, message, step = STATUSES.get(status, FAULT if status >= 500 else OTHER)
     wait = _retry_after(headers)
     fill = {

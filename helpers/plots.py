@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 PALETTE = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#444444")
 FAMILIES = dict(zip(("Phi-3", "Phi-3.5", "Phi-4", "SmolLM2", "SmolVLM", "Mistral", "GPT"), PALETTE, strict=True))
 NO_FAMILY = "#888888"
-BACKENDS = {"llamacpp": "o", "transformers": "s", "onnx": "D", "openvino": "^", "mlx": "v", "ollama": "P", "echo": "X"}
+BACKENDS = dict(zip("llamacpp transformers onnx-genai openvino mlx ollama echo".split(), "osD^vPX", strict=True))
 #: For what is neither family nor backend, such as a precision or a device: the palette, alike colours far apart.
 OTHERS = tuple(PALETTE[3 * n % 7] for n in range(7))
 OTHER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")

@@ -19,6 +19,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from helpers import catalog
 from helpers.errors import InvalidInput, KeyMissing, ModelGone, ModelUnavailable, RemoteError, Unreachable
@@ -47,6 +48,7 @@ class Provider:
     address: str = ""
     address_variable: str = ""
     address_example: str = ""
+    host_variable: str = ""
     key_variable: str = ""
     key_help: str = ""
     tag: str = ""
@@ -113,7 +115,7 @@ def route(name: str) -> Route:
         )
     if row.our_server and (running := _running_server()):
         return running
-    address = _setting(row.address_variable) or row.address
+    address = _setting(row.address_variable) or _at_host(row) or row.address
     if not address:
         raise Unreachable(
             f"No address is known for {row.title}: {row.address_variable} is not set.",
@@ -128,6 +130,20 @@ def route(name: str) -> Route:
             f"{row.key_help} Then write {row.key_variable}=… into .env (see .env.example); never into a notebook.",
         )
     return Route(row.title, address.rstrip("/"), key)
+
+
+def _at_host(row: Provider) -> str:
+    """The address that a program's own variable for its place stands for, as in OLLAMA_HOST=0.0.0.0:11434."""
+    host = _setting(row.host_variable)
+    if not host:
+        return ""
+    usual = urlsplit(row.address)
+    given = urlsplit(host if "://" in host else f"{usual.scheme}://{host}")
+    port = given.port or ({"http": 80, "https": 443}[given.scheme] if "://" in host else usual.port)
+    name = given.hostname or "127.0.0.1"
+    # A server that listens on every address is told so by the same variable; a client goes to loopback.
+    name = "127.0.0.1" if name in ("0.0.0.0", "::") else f"[{name}]" if ":" in name else name
+    return f"{given.scheme}://{name}:{port}{given.path.rstrip('/')}{usual.path}"
 
 
 def offers(name: str, *, seconds: float = PROBE_SECONDS) -> list[str]:

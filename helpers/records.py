@@ -67,7 +67,8 @@ class ModelCard:
 
     `parameters` counts all weights, `active_parameters` those that one token passes through (the same for a
     dense model). `tags` maps an engine to its own name for the model, as in `{"ollama": "phi3.5"}`. `path` is set
-    for a model that a learner opens from a folder or a GGUF file of their own.
+    for a model that a learner opens from a folder or a GGUF file of their own; `shipped` names the file of the course
+    that holds what was trained for it, where the rest of its weights are the embedded model's.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ModelCard:
     hub: HubFiles | None = None
     gguf: HubGguf | None = None
     path: str | None = None
+    shipped: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     note: str = ""
@@ -96,11 +98,24 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a model is given it: `rgb` holds three bytes a pixel, row by row. `helpers.images` makes them."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+    def __repr__(self) -> str:
+        return f"Picture({self.width} × {self.height} pixels)"
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation."""
+    """One message of a conversation, with the images that were shown with it."""
 
     role: Role
     text: str
+    images: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -34,33 +35,54 @@ def _compiled(template: str) -> jinja2.Template:
     return environment.from_string(template)
 
 
-def render(template: str, turns: Sequence[Turn], **tokens: Any) -> str:
+def render(template: str, turns: Sequence[Turn], *, image: str | None = "", **tokens: Any) -> str:
     """The turns as the model was trained to see them, ending where the assistant's answer begins.
 
-    `tokens` are the template's own variables, such as `bos_token`.
+    `image` is what stands for an image before a turn's text; None for a template that writes this itself, and takes
+    a turn as a list of parts. `tokens` are the template's own variables, such as `bos_token`.
 
     >>> render("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", [Turn("user", "Hi")])
     '<user>Hi'
     """
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    messages = [{"role": turn.role, "content": _content(turn, image)} for turn in turns]
     try:
         return _compiled(template).render(messages=messages, add_generation_prompt=True, **tokens)
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:  # a type error is the template's own, as of text + a list
         raise InvalidInput(f"The model's chat template cannot be rendered: {error}") from error
 
 
-def pieces(template: str, turns: Sequence[Turn], **tokens: Any) -> list[tuple[str, bool]]:
+def takes_parts(template: str) -> bool:
+    """Whether the template takes a turn as a list of parts, images and text, as those of most models that see do.
+
+    >>> takes_parts("{% for m in messages %}{{ m.content }}{% endfor %}")
+    False
+    """
+    probe = Turn("user", "probe")
+    try:
+        rendered = render(template, [probe], image=None)
+    except InvalidInput:
+        return False
+    return probe.text in rendered and "'text'" not in rendered  # else it wrote the list as Python shows it
+
+
+def _content(turn: Turn, image: str | None) -> str | list[dict[str, str]]:
+    if image is not None:
+        return image * len(turn.images) + turn.text
+    return [*({"type": "image"} for _ in turn.images), {"type": "text", "text": turn.text}]
+
+
+def pieces(template: str, turns: Sequence[Turn], *, image: str | None = "", **tokens: Any) -> list[tuple[str, bool]]:
     """The rendered prompt as (text, typed) pieces: `typed` is True for what a person or the model wrote.
 
     Joined, the texts equal `render(…)`. What is typed can then be tokenized without control tokens, so that a user
     who types `<|im_end|>` sends those characters and not the end of the turn. A template that rewrites the
     text (other than stripping its ends) is refused, since typed and template text could not be told apart.
     """
-    whole = render(template, turns, **tokens)
+    whole = render(template, turns, image=image, **tokens)
     mark = f"\ufdd0{secrets.token_hex(8)}\ufdd1"  # noncharacters: in no template, and not guessable
     for texts in ([t.text for t in turns], [t.text.strip() for t in turns]):
-        marked = [Turn(turn.role, f"{mark}{text}{mark}") for turn, text in zip(turns, texts, strict=True)]
-        split = render(template, marked, **tokens).split(mark)
+        marked = [replace(turn, text=f"{mark}{text}{mark}") for turn, text in zip(turns, texts, strict=True)]
+        split = render(template, marked, image=image, **tokens).split(mark)
         if "".join(split) == whole:
             return [(text, bool(n % 2)) for n, text in enumerate(split) if text]
     raise InvalidInput(

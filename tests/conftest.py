@@ -14,7 +14,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from helpers import catalog
+import ollama_stand_in
+from helpers import catalog, providers
 from helpers.backends import Backend, engines
 from helpers.chat import Chat, open_chat
 from helpers.records import ModelCard
@@ -53,15 +54,34 @@ def reference(card: ModelCard) -> Backend:
     return _open("transformers", card)
 
 
+@pytest.fixture(scope="session")
+def stand_in() -> str:
+    """The address of an independent implementation of Ollama's routes, in front of our own server."""
+    return _stand_in()
+
+
 def _open(name: str, card: ModelCard) -> Backend:
-    engine = engines()[name]
+    if name not in _opened:
+        behind_ours = name == "ollama" and not ollama_stand_in.real()
+        _opened[name] = _open_stand_in(card) if behind_ours else _open_here(engines()[name], card)
+    return _opened[name]
+
+
+def _open_here(engine: type[Backend], card: ModelCard) -> Backend:
     reason = engine.missing() or (None if engine.hosted else engine.serves(card))
     if reason:
         pytest.skip(reason)
-    if name not in _opened:
-        provider = provider_of_our_own() if engine.hosted else None
-        _opened[name] = open_chat(card.name, backend=name, provider=provider).backend
-    return _opened[name]
+    provider = provider_of_our_own() if engine.hosted else None
+    return open_chat(card.name, backend=engine.name, provider=provider).backend
+
+
+def _open_stand_in(card: ModelCard) -> Backend:
+    reason = ollama_stand_in.missing()
+    if reason:
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLLAMA_HOST", _stand_in())
+        return open_chat(card.name, backend="ollama").backend
 
 
 @cache
@@ -70,3 +90,8 @@ def provider_of_our_own() -> str:
     global _server  # whoever keeps a server keeps it running
     _server = serve("smollm2-135m")
     return "local"
+
+
+def _stand_in() -> str:
+    _, port = ollama_stand_in.running(providers.route(provider_of_our_own()))
+    return f"127.0.0.1:{port}"

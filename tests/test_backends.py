@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import pytest
 
+import ollama_stand_in
 from helpers import backends
 from helpers.backends import Backend, choose, engines
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
-from helpers.records import ModelCard, Prompt, Sampling, Turn
+from helpers.records import ModelCard, Picture, Prompt, Sampling, Turn
 from talk import fresh
 
 QUESTION = "What is the capital of Sweden?"  # the model's margin here is wide, so engines agree
+
+
+#: Contract tests that an engine cannot take, and why.
+BEYOND = {
+    "ollama": {
+        "test_answer_counts_and_times": "Ollama keeps its tokenizer to itself",
+        "test_typed_control_tokens_stay_text": "Ollama keeps its tokenizer to itself",
+        "test_raw_completion_has_no_template": "Ollama keeps its tokenizer to itself",
+    },
+    "ollama's stand-in": {
+        "test_new_tokens_are_limited": "the stand-in counts words, and tells no reason for the end",
+        "test_seed_decides_sampling": "the stand-in drops the seed",
+    },
+    "mlx": {"test_unusual_text_is_answered": "slow on a processor; tests/test_mlx.py asks a smaller model"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _within_reach(request: pytest.FixtureRequest) -> None:
+    if "backend" not in request.fixturenames:
+        return
+    backend = request.getfixturevalue("backend")
+    beyond = dict(BEYOND.get(backend.name, {}))
+    if backend.name == "ollama" and not ollama_stand_in.real():
+        beyond |= BEYOND["ollama's stand-in"]
+    reason = beyond.get(request.node.originalname) or beyond.get(request.node.name)
+    if reason:
+        pytest.skip(reason)
 
 
 def ids(backend: Backend, text: str) -> tuple[int, ...]:
@@ -180,3 +209,15 @@ def test_absent_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def test_empty_prompt_is_a_sentence(llama: Backend) -> None:
     with pytest.raises(InvalidInput, match="empty"):
         list(llama.generate(Prompt((), ()), Sampling()))
+
+
+def test_a_text_only_model_refuses_images_by_name_and_says_which_models_see(chat: Chat) -> None:
+    with pytest.raises(InvalidInput, match=r"SmolLM2-135M reads only text(.|\n)*smolvlm-256m.*phi-3.5-vision"):
+        chat.say("What is this?", images=["not even opened.png"])
+    assert not chat.backend.sees
+    assert chat.history == ()
+
+
+def test_images_reach_no_text_only_model_by_another_way(backend: Backend) -> None:
+    with pytest.raises(InvalidInput, match="cannot look at an image"):
+        backend.encode([Turn("user", "What is this?", (Picture(1, 1, b"\0\0\0"),))])

@@ -33,6 +33,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     packages.mkdir(parents=True)
     (root / "requirements.txt").write_text(REQUIREMENTS)
     (root / "requirements-dev.txt").write_text("ruff==0.17.6\n")
+    (root / "requirements-engines.txt").write_text("openvino==2026.4.1\n")
     monkeypatch.setattr(course, "ROOT", root)
     monkeypatch.setattr(course, "VENV", root / ".venv")
     monkeypatch.setattr(course, "LOG", root / "build" / "install.log")
@@ -85,7 +86,7 @@ def test_a_new_python_gets_none(version: tuple[int, ...]) -> None:
 def test_an_old_python_stops_before_anything_is_made(
     main: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(course, "prepare", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr(course, "prepare", lambda **_: pytest.fail("went on"))
     monkeypatch.setattr(sys, "version_info", (3, 10, 4))
     assert main("lab") == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -161,7 +162,7 @@ def test_requirements_are_installed_once(clone: Path, monkeypatch: pytest.Monkey
     assert any(part.startswith("--constraint=") for part in pip.asked[0])
 
 
-@pytest.mark.parametrize("change", ["requirements", "python", "dev"])
+@pytest.mark.parametrize("change", ["requirements", "python", "dev", "engines"])
 def test_a_change_installs_again(change: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = Pip(clone / ".venv" / "packages")
     monkeypatch.setattr(course, "run_logged", pip)
@@ -169,8 +170,35 @@ def test_a_change_installs_again(change: str, clone: Path, monkeypatch: pytest.M
     course.install(found(clone), dev=False)
     if change == "requirements":
         (clone / "requirements.txt").write_text(REQUIREMENTS + "numpy==2.4.6\n")
-    course.install(found(clone) | ({"version": "3.12.1"} if change == "python" else {}), dev=change == "dev")
+    more = {change: True} if change in ("dev", "engines") else {}
+    course.install(found(clone) | ({"version": "3.12.1"} if change == "python" else {}), **{"dev": False, **more})
     assert len(pip.asked) == 2
+
+
+def test_engines_come_under_the_same_pin_of_torch_and_stay(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pip = Pip(clone / ".venv" / "packages")
+    monkeypatch.setattr(course, "run_logged", pip)
+    monkeypatch.setattr(course, "install_torch", lambda _: None)
+    for engines in (True, True, False):
+        course.install(found(clone), dev=False, engines=engines)
+    assert len(pip.asked) == 1
+    assert {f"--constraint={clone / '.venv' / 'torch.txt'}", str(clone / "requirements-engines.txt")} <= set(
+        pip.asked[0]
+    )
+    assert "download of up to" in capsys.readouterr().out
+
+
+def test_an_engine_that_fails_leaves_no_stamp(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "install_torch", lambda _: None)
+    monkeypatch.setattr(course, "run_logged", Pip(clone / ".venv" / "packages"))
+    course.install(found(clone), dev=False)
+    monkeypatch.setattr(course, "run_logged", lambda *_: (1, "ERROR: No matching distribution found for openvino"))
+    with pytest.raises(course.Stop, match="pinned version"):
+        course.install(found(clone), dev=False, engines=True)
+    assert course.is_installed(clone / "requirements.txt", "3.11.7")
+    assert not course.is_installed(clone / "requirements-engines.txt", "3.11.7")
 
 
 @pytest.mark.parametrize("accident", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), "failed"])
@@ -193,6 +221,8 @@ def test_a_small_disk_is_told_before_the_download(clone: Path, monkeypatch: pyte
     monkeypatch.setattr(course, "run_logged", lambda *_: pytest.fail("it downloaded"))
     with pytest.raises(course.Stop, match=r"3 GiB of disk, and 1\.0 GiB are free"):
         course.install(found(clone), dev=False)
+    with pytest.raises(course.Stop, match=r"4\.3 GiB of disk"):
+        course.install(found(clone), dev=False, engines=True)
 
 
 def test_a_half_unpacked_package_is_seen_as_missing(clone: Path) -> None:
@@ -239,7 +269,7 @@ def test_every_accident_ends_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(course, "prepare", lambda *_: (_ for _ in ()).throw(accident))
+    monkeypatch.setattr(course, "prepare", lambda **_: (_ for _ in ()).throw(accident))
     assert main("setup") == status
     assert sentence in capsys.readouterr().err
 
@@ -338,9 +368,12 @@ def test_every_step_of_the_proof_runs_and_one_failure_fails_it(
     main: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     statuses = iter([1, 0, 0, 0, 0])
-    monkeypatch.setattr(course, "prepare", lambda dev: Path("python"))
+    asked: list[dict[str, bool]] = []
+    monkeypatch.setattr(course.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(course, "prepare", lambda **what: asked.append(what) or Path("python"))
     monkeypatch.setattr(course, "call", lambda command, **more: next(statuses))
     assert main("test") == 1
+    assert asked == [{"dev": True, "engines": True}]
     summary = capsys.readouterr().out.partition("summary")[2]
     assert summary.count("passed") == 4
     assert "FAILED" in summary
@@ -357,7 +390,7 @@ def test_lab_opens_on_loopback_and_keeps_its_token_off_the_command_line(
     clone: Path, main: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(course, "prepare", lambda: Path("python"))
+    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
     monkeypatch.setattr(course, "call", lambda command, **more: calls.append((command, more)) or 0)
     assert main("lab", "--no-browser") == 0
     command, more = calls[0]
@@ -367,8 +400,19 @@ def test_lab_opens_on_loopback_and_keeps_its_token_off_the_command_line(
     assert not any(more["JUPYTER_TOKEN"] in str(part) for part in command)
 
 
+@pytest.mark.parametrize("command", ["lab", "setup"])
+def test_the_engines_are_asked_for_by_name(
+    command: str, clone: Path, main: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(course, "prepare", lambda engines: asked.append(engines) or Path("python"))
+    monkeypatch.setattr(course, "call", lambda *_, **__: 0)
+    assert [main(command, "--engines"), main(command)] == [0, 0]
+    assert asked == [True, False]
+
+
 def test_ctrl_c_is_how_lab_ends(clone: Path, main: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "prepare", lambda: Path("python"))
+    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
     monkeypatch.setattr(course, "call", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main("lab") == 0
 
@@ -381,7 +425,7 @@ def test_a_port_in_use_is_passed_over() -> None:
 
 def test_run_hands_its_arguments_on(main: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[Any]] = []
-    monkeypatch.setattr(course, "prepare", lambda: Path("python"))
+    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
     monkeypatch.setattr(course, "call", lambda command: calls.append(command) or 0)
     assert main("run", "01", "03", "--save") == 0
     assert calls == [[Path("python"), "-m", "helpers.execute", "01", "03", "--save"]]

@@ -19,8 +19,8 @@ KEY = "nvapi-do-not-show-me"
 @pytest.fixture
 def findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A machine with 4 GiB free, one key, a cache of one file and no Ollama."""
-    for provider in doctor.PROVIDERS:
-        monkeypatch.delenv(provider.variable, raising=False)
+    for place in doctor.key_holders():
+        monkeypatch.delenv(place["variable"], raising=False)
     monkeypatch.setenv("NVIDIA_API_KEY", KEY)
     monkeypatch.setenv("SLM_HOME", str(tmp_path))
     (tmp_path / "model.bin").write_bytes(b"x" * 2**20)

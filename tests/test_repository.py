@@ -17,6 +17,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 import course
 
@@ -36,6 +37,9 @@ LEVELS = {
         "plots",
         "templates",
         "files",
+        "images",
+        "documents",
+        "distortions",
         "local",
         "rates",
         "stopping",
@@ -45,14 +49,20 @@ LEVELS = {
         "bpe",
         "dates",
         "decoding",
+        "routing_plots",
         "speech",
         "costs",
         "routes",
         "limits",
+        "easyvqa",
+        "mini_vision",
+        "tools",
+        "steps",
     },
     2: {
         "weights",
         "conversion",
+        "engine_files",
         "hub",
         "anatomy",
         "faults",
@@ -67,11 +77,40 @@ LEVELS = {
         "export",
         "explorer",
         "quantization",
+        "mixture",
+        "routing",
+        "paging",
+        "sight",
+        "seeing",
+        "mlx_weights",
+        "ollama_models",
+        "modelfile",
+        "edge",
+        "reports",
     },
-    3: {"backends", "gate", "serve", "finetuning", "distillation"},
-    4: {"answer", "chat", "scoring"},
-    5: {"measure", "compare", "offload", "chatbox", "faq", "costs", "crowd"},
-    6: {"doctor", "execute", "evaluate"},
+    3: {"backends", "gate", "serve", "ocr", "finetuning", "distillation", "speculation"},
+    4: {"answer", "chat", "scoring", "transcription"},
+    5: {
+        "measure",
+        "compare",
+        "offload",
+        "chatbox",
+        "faq",
+        "costs",
+        "crowd",
+        "video",
+        "document_qa",
+        "toolbox",
+        "examples",
+        "agent",
+        "toolscore",
+        "agreement",
+        "trial",
+        "sweeps",
+        "qdq",
+        "qnn",
+    },
+    6: {"doctor", "execute", "evaluate", "benchmark"},
 }
 HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai")
 LARGEST_KIB = 400
@@ -264,25 +303,45 @@ def test_nobody_elses_code_is_run_from_a_hub(path: Path) -> None:
 # Packages
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-engines.txt"])
 def test_every_requirement_is_pinned_and_says_why(name: str) -> None:
     wanted = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    assert [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+ +# .+", line)] == []
+    assert [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+( ; [^#]+)? +# .+", line)] == []
 
 
 def test_what_is_imported_is_required() -> None:
     known = importlib.metadata.packages_distributions()
-    required = {as_distribution(name) for name in requirements("requirements.txt")}
-    own = sys.stdlib_module_names | {"helpers", "solutions", "course", "benchmarks", "__future__"}
+    files = ("requirements.txt", "requirements-engines.txt")
+    required = {as_distribution(name) for file in files for name in requirements(file)}
+    own = sys.stdlib_module_names | {"helpers", "solutions", "course", "benchmarks", "training", "__future__"}
     wanted = {parts[0] for path in [*CODE, *NOTEBOOKS] for parts in imports(path)} - own
     missing = {name for name in wanted if not required & {as_distribution(d) for d in known.get(name, [name])}}
     assert missing == set()
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
-    pins = requirements("requirements.txt") | requirements("requirements-dev.txt")
+    pins = requirements("requirements.txt") | requirements("requirements-dev.txt") | engines_for_this_system()
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in pins}
     assert installed == pins
+
+
+def engines_for_this_system() -> dict[str, str]:
+    """The pins of the engines that exist for this system; none where the engines were not asked for."""
+    text = (ROOT / "requirements-engines.txt").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0] for line in text.splitlines() if line and line[0] != "#"]
+    known = {as_distribution(distribution.name) for distribution in importlib.metadata.distributions()}
+    wanted = [found for found in map(Requirement, lines) if not found.marker or found.marker.evaluate()]
+    asked_for = platform.system() == "Linux" or any(as_distribution(found.name) in known for found in wanted)
+    return {found.name: str(found.specifier)[2:] for found in wanted} if asked_for else {}
+
+
+def test_every_engine_file_exists_for_some_system_that_the_course_serves() -> None:
+    systems = [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("darwin", "x86_64"), ("win32", "AMD64")]
+    text = (ROOT / "requirements-engines.txt").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0] for line in text.splitlines() if line and line[0] != "#"]
+    for found in map(Requirement, lines):
+        there = [{"sys_platform": s, "platform_machine": m} for s, m in systems]
+        assert found.marker is None or any(found.marker.evaluate(place) for place in there)
 
 
 @pytest.mark.skipif(

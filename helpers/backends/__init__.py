@@ -15,7 +15,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import ClassVar
 
-from helpers import templates
+from helpers import catalog, providers, templates
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
@@ -26,6 +26,9 @@ class Backend(ABC):
     A subclass states its `name`, the `package` it needs and the sampling options it `honours`, and implements
     `serves`, `open`, `tokenize` and the one generator `generate`. Stop strings, timing, history and the context limit
     are the chat's work, the same for all.
+
+    An engine whose opened model takes images sets `sees`, and overrides `encode` so that the prompt's tokens count
+    them too. `generate` finds them in the prompt's turns, as `Picture`s that `helpers.images` has read.
     """
 
     name: ClassVar[str]
@@ -45,6 +48,10 @@ class Backend(ABC):
     #: The model's chat template, and the variables it uses, such as `bos_token`.
     template: str
     template_tokens: Mapping[str, str] = MappingProxyType({})
+    #: Whether the opened model takes images.
+    sees: bool = False
+    #: What stands for an image in the text of a prompt; None where the chat template writes it itself.
+    image_text: str | None = ""
     #: Whether tokens that an earlier prompt has in common may be taken from its KV cache.
     reuse_prompt: bool = True
 
@@ -92,12 +99,23 @@ class Backend(ABC):
         What a person typed never becomes a control token. A text without such strings is tokenized in one go with
         its template, exactly as the model was trained; only one that has them is tokenized piece by piece.
         """
+        if not self.sees and any(turn.images for turn in turns):
+            raise self.blind("The opened model")
         if all(self.tokenize(t.text) == self.tokenize(t.text, control=True) for t in turns):
-            ids = self.tokenize(templates.render(self.template, turns, **self.template_tokens), control=True)
+            text = templates.render(self.template, turns, image=self.image_text, **self.template_tokens)
+            ids = self.tokenize(text, control=True)
         else:
-            parts = templates.pieces(self.template, turns, **self.template_tokens)
+            parts = templates.pieces(self.template, turns, image=self.image_text, **self.template_tokens)
             ids = [i for text, typed in parts for i in self.tokenize(text, control=not typed)]
         return Prompt(tuple(turns), tuple(ids))
+
+    def blind(self, who: str) -> InvalidInput:
+        """The refusal to show images to a model that reads text only here."""
+        seeing = [c.name for c in catalog.cards(modality="image") if c.hub or c.shipped or c.tags]
+        return InvalidInput(
+            f"{who} reads only text on the backend {self.name!r}: it cannot look at an image.",
+            f"Open a model that sees: {', '.join(seeing)}.",
+        )
 
     def close(self) -> None:
         """Frees what the engine holds; closing twice is harmless."""
@@ -143,7 +161,8 @@ def choose(name: str, card: ModelCard) -> type[Backend]:
             raise InvalidInput(f"There is no backend {name!r}.", f"Choose one of: auto, {', '.join(known)}.")
         reason = known[name].missing() or known[name].serves(card)
         if reason:
-            raise BackendUnavailable(f"The backend {name!r} cannot open {card.name!r}: {reason}.")
+            message = f"The backend {name!r} cannot open {card.name!r}: {reason}.{_needs(card)}"
+            raise BackendUnavailable(message, _elsewhere(card).strip())
         return known[name]
     reasons = {}
     for engine in known.values():
@@ -156,6 +175,26 @@ def choose(name: str, card: ModelCard) -> type[Backend]:
     raise BackendUnavailable(
         f"No backend here can open {card.name!r}: "
         + "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items())
-        + ".",
-        "Install one of them, or open a model that runs here, such as 'smollm2-135m'.",
+        + f".{_needs(card)}",
+        f"Install one of them, or open a model that runs here, such as 'smollm2-135m'.{_elsewhere(card)}",
     )
+
+
+def _needs(card: ModelCard) -> str:
+    """What a model takes of a machine, as further sentences."""
+    size = card.hub.download_bytes if card.hub else None
+    if not size:
+        return ""
+    memory = f"{1.2 * size / 2**30:.1f} GiB of memory"
+    return f" {card.title} is a download of {size / 1e9:.1f} GB and takes about {memory}. {card.note}".rstrip()
+
+
+def _elsewhere(card: ModelCard) -> str:
+    """Other ways to a model, as further sentences: a folder that an engine opens, and where it runs for others."""
+    ways = ""
+    if "onnx-genai" in card.tags:
+        ways = f" Download {card.tags['onnx-genai']} from a hub, and open its cpu folder with backend='onnx-genai'."
+    rows = [row.name for row in providers.providers() if row.tag in card.tags and not row.retired]
+    if rows:
+        ways += f" Elsewhere it runs at {', '.join(rows)}: open_chat({card.name!r}, provider={rows[0]!r})."
+    return ways

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from helpers import providers
 from helpers.backends import Backend
 from helpers.errors import BackendUnavailable, ConnectionLost, ContentFiltered, InvalidInput, UnsupportedOption
+from helpers.messages import conversation
 from helpers.providers import Provider
 from helpers.records import Chunk, FinishReason, ModelCard, Prompt, Sampling, Turn
 from helpers.remote import Call, Patience, fetch
@@ -45,6 +46,8 @@ class Hosted(Backend):
         self.model = provider.model(card)
         self.patience = patience or Patience()
         self.context, self.precision, self.template = context, "as served", ""
+        # The course's own server runs llama.cpp without a vision projector.
+        self.sees = "image" in card.modalities and not provider.our_server
         self.retries = 0
         self._call: Call | None = None
         if provider.our_server:
@@ -91,12 +94,15 @@ class Hosted(Backend):
         return ids
 
     def encode(self, turns: Sequence[Turn]) -> Prompt:
-        return super().encode(turns) if self.provider.our_server else Prompt(tuple(turns))
+        if self.provider.our_server:
+            return super().encode(turns)
+        if not self.sees and any(turn.images for turn in turns):
+            raise self.blind("The opened model")
+        return Prompt(tuple(turns))
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
         if prompt.turns:
-            messages = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
-            return self.answer(messages, sampling)
+            return self.answer(conversation(prompt.turns, self.provider.image_bytes), sampling)
         if not prompt.tokens:
             raise InvalidInput("The prompt is empty.")
         tokens = prompt.tokens

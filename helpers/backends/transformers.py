@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any
 
-from helpers import machine, weights
-from helpers.backends import Backend
+from helpers import machine, templates, weights
+from helpers.backends import Backend, vision
 from helpers.background import iterate
 from helpers.errors import InvalidInput
 from helpers.machine import require_memory
-from helpers.records import Chunk, ModelCard, Prompt, Sampling
+from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 
 #: Bytes of one weight in the precisions that this backend can compute with.
 PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2}
 #: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
-ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>")
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>", "<end_of_utterance>")
 
 
 class Engine(Backend):
-    """One model in torch, on the GPU where there is one."""
+    """One model in torch, on the GPU where there is one. With `eyes` it takes images."""
 
     name = "transformers"
     package = "transformers"
@@ -28,10 +29,14 @@ class Engine(Backend):
     preference = 10
     honours = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"})
 
-    def __init__(self, model: Any, tokenizer: Any, *, context: int, precision: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, context: int, precision: str, eyes: vision.Eyes | None = None
+    ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.context, self.precision = context, precision
-        self.template = tokenizer.chat_template or ""
+        self.context, self.precision, self.eyes, self.sees = context, precision, eyes, eyes is not None
+        self.template = (eyes.template if eyes else tokenizer.chat_template) or ""
+        if eyes:
+            self.image_text = None if templates.takes_parts(self.template) else eyes.token
         self.template_tokens = {name: getattr(tokenizer, name) or "" for name in ("bos_token", "eos_token")}
         added = tokenizer.get_added_vocab()
         configured = model.generation_config.eos_token_id
@@ -41,45 +46,51 @@ class Engine(Backend):
     @classmethod
     def serves(cls, card: ModelCard) -> str | None:
         if card.path:
-            return "it is a GGUF file" if card.path.endswith(".gguf") else None
-        if card.embedded or (card.hub and card.model_type):
+            return None if any(Path(card.path).glob("*.safetensors")) else "it is no folder of safetensors"
+        if card.embedded or card.shipped or (card.hub and card.model_type):
             return None
-        return "transformers has no class of its own for it" if card.hub else "its weights are not public"
+        if card.hub is None:
+            return "its weights are not public"
+        return "it has no class for the model, which would need code of its own"
 
     @classmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
-        folder = weights.folder(card)
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
         precision = precision or machine.precision()
         if precision not in PRECISIONS:
             raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
-        require_memory(card.parameters * PRECISIONS[precision], card.title)
+        require_memory(card.parameters * PRECISIONS[precision], card.title)  # before anything is downloaded for it
+        folder = weights.folder(card)
+        import torch
+        from transformers import AutoTokenizer
+        from transformers.utils import logging
+
         torch.set_num_threads(threads or machine.threads())
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         logging.disable_progress_bar()
+        kind = vision.kind(folder)
         # use_safetensors: a pickle could run code while it is read.
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        return cls(
-            model.to(machine.device()),
-            AutoTokenizer.from_pretrained(folder),
-            context=context,
-            precision=precision,
-        )
+        model = vision.loader(kind).from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        eyes = vision.eyes(folder, kind, model)
+        tokenizer = eyes.tokenizer if eyes else AutoTokenizer.from_pretrained(folder)
+        return cls(model.to(machine.device()), tokenizer, context=context, precision=precision, eyes=eyes)
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
         return ids
 
+    def encode(self, turns: Sequence[Turn]) -> Prompt:
+        prompt = super().encode(turns)
+        if self.eyes is None:
+            return prompt
+        return Prompt(prompt.turns, tuple(self.eyes.expand(prompt.tokens or (), _shown(turns))))
+
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
         from tokenizers.decoders import DecodeStream
 
-        ids = list(prompt.tokens or ())
+        ids, shown = list(prompt.tokens or ()), _shown(prompt.turns)
         stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
         backend_tokenizer = self.tokenizer.backend_tokenizer
-        tokens: Iterator[int] = iterate(lambda put, cancelled: self._run(ids, sampling, put, cancelled))
+        tokens: Iterator[int] = iterate(lambda put, cancelled: self._run(ids, shown, sampling, put, cancelled))
         for token in tokens:
             new_tokens += 1
             ended = token in self._ends
@@ -87,21 +98,28 @@ class Engine(Backend):
             yield Chunk(text or "", new_tokens, prompt_tokens=len(ids))
         yield Chunk("", new_tokens, "stop" if ended else "length", len(ids))
 
-    def _run(self, ids: list[int], sampling: Sampling, put: Any, cancelled: Event) -> None:
+    def _run(self, ids: list[int], shown: tuple[Picture, ...], sampling: Sampling, put: Any, cancelled: Event) -> None:
         """transformers' own generation loop, each new token handed to `put`."""
         import torch
         from transformers import StoppingCriteriaList
 
         prompt = torch.tensor([ids], device=self.model.device)
+        features = self.eyes.look(shown).features if self.eyes and shown else {}
+        vision.use_adapter(self.model, bool(shown))
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(sampling.seed)
             self.model.generate(
                 inputs=prompt,
                 attention_mask=torch.ones_like(prompt),
+                **{name: self._placed(value) for name, value in features.items()},
                 generation_config=self._config(sampling),
                 streamer=_Streamer(put),
                 stopping_criteria=StoppingCriteriaList([lambda *_, **__: cancelled.is_set()]),
             )
+
+    def _placed(self, values: Any) -> Any:
+        """A tensor on the model's device; real numbers in the model's precision."""
+        return values.to(self.model.device, self.model.dtype if values.is_floating_point() else None)
 
     def _config(self, sampling: Sampling) -> Any:
         from transformers import GenerationConfig
@@ -119,7 +137,12 @@ class Engine(Backend):
         )
 
     def close(self) -> None:
-        self.model = None
+        self.model = self.eyes = None
+
+
+def _shown(turns: Sequence[Turn]) -> tuple[Picture, ...]:
+    """The images of a conversation, in order."""
+    return tuple(picture for turn in turns for picture in turn.images)
 
 
 class _Streamer:

@@ -1,0 +1,306 @@
+"""Every kind of image a learner may give: it becomes plain RGB, or is refused in a sentence with a next step."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import images
+from helpers.errors import InvalidInput
+from helpers.images import as_pil, as_png_bytes, as_small_bytes, read
+from helpers.records import Picture, Turn
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def left_red_right_blue(width: int = 40, height: int = 20) -> Image.Image:
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size, with next to nothing behind it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+    )
+
+
+def corner(picture: Picture) -> tuple[int, int, int]:
+    return tuple(picture.rgb[:3])
+
+
+def refused(image: Any, complaint: str, **options: Any) -> None:
+    with pytest.raises(InvalidInput, match=complaint) as caught:
+        read(image, **options)
+    assert caught.value.message.endswith(".")
+    assert caught.value.next_step.endswith((".", "…"))
+
+
+# What is read
+
+
+def test_a_path_a_pil_image_an_array_and_bytes_are_the_same_picture(tmp_path: Path) -> None:
+    image = left_red_right_blue()
+    image.save(tmp_path / "två färger.png")
+    forms = [tmp_path / "två färger.png", str(tmp_path / "två färger.png"), image, np.asarray(image), saved(image)]
+    assert len({read(form) for form in [*forms, bytearray(saved(image)), read(image)]}) == 1
+    assert np.array_equal(np.asarray(as_pil(read(image))), np.asarray(image))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO"])
+def test_each_format_is_read(kind: str) -> None:
+    picture = read(saved(left_red_right_blue(), kind))
+    assert max(abs(a - b) for a, b in zip(corner(picture), RED, strict=True)) < 16
+    assert kind in images.FORMATS
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_each_mode_of_pillow_becomes_rgb(mode: str) -> None:
+    source = {"RGBa": "RGBA", "HSV": "RGB", "PA": "P"}.get(mode, mode)
+    image = Image.new("RGB", (4, 3), WHITE).convert(source).convert(mode) if mode != "LAB" else Image.new("LAB", (4, 3))
+    assert (read(image).width, read(image).height, len(read(image).rgb)) == (4, 3, 36)
+    assert mode == "LAB" or corner(read(image)) == WHITE
+
+
+def test_cmyk_keeps_its_colours() -> None:
+    red, green, blue = corner(read(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")))
+    assert red > 200 > 60 > max(green, blue)
+
+
+def test_a_palette_keeps_its_colours() -> None:
+    assert corner(read(saved(left_red_right_blue().convert("P"), "GIF"))) == RED
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(mode: str) -> None:
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
+    options = {"transparency": image.getpixel((0, 0))} if mode == "P" else {}
+    assert corner(read(saved(image, **options))) == WHITE
+
+
+def test_half_transparent_red_on_white_is_pink() -> None:
+    assert corner(read(Image.new("RGBA", (4, 4), (255, 0, 0, 128)))) == (255, 127, 127)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_cut_off(kind: str) -> None:
+    grey = np.array([[0, 257 * 100, 65535]], dtype="uint16")
+    assert list(read(saved(Image.fromarray(grey), kind)).rgb[::3]) == [0, 100, 255]
+
+
+def test_a_photo_is_turned_as_its_exif_says() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright: the stored left side is the top
+    picture = read(saved(left_red_right_blue(40, 20), "JPEG", exif=exif, quality=95))
+    assert (picture.width, picture.height) == (20, 40)
+    assert corner(picture)[0] > 200
+    assert picture.rgb[-1] > 200
+
+
+def test_damaged_exif_hides_no_picture() -> None:
+    data = saved(left_red_right_blue(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read(data).width == 40
+
+
+def test_of_an_animation_the_first_picture_counts() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (GREEN, RED, BLUE)]
+    assert corner(read(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))) == GREEN
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "float16"])
+def test_arrays_of_bytes_and_of_fractions(shape: tuple[int, ...], dtype: str) -> None:
+    top = 255 if dtype == "uint8" else 1
+    assert read(np.full(shape, top, dtype)) == Picture(7, 5, b"\xff" * 105)
+
+
+def test_a_slice_of_an_array_is_read_as_it_looks() -> None:
+    array = np.asarray(left_red_right_blue())
+    assert corner(read(array[:, ::-1])) == BLUE
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 3), (3, 1)])
+def test_tiny_images_are_read(size: tuple[int, int]) -> None:
+    assert (read(Image.new("RGB", size)).width, read(Image.new("RGB", size)).height) == size
+
+
+# What is made smaller
+
+
+def test_a_panorama_of_20000_pixels_is_made_smaller_with_its_proportions() -> None:
+    picture = read(saved(left_red_right_blue(20_000, 1_000), "JPEG"))
+    assert picture.width == 2048
+    assert 102 <= picture.height <= 103  # a twentieth
+    assert corner(picture)[0] > 200
+
+
+@pytest.mark.parametrize("max_side", [1, 10, 39])
+def test_the_longer_side_is_limited(max_side: int) -> None:
+    assert max(read(left_red_right_blue(), max_side=max_side).width, 1) == max_side
+
+
+def test_a_smaller_image_is_not_made_larger() -> None:
+    assert read(left_red_right_blue(), max_side=500).width == 40
+
+
+def test_a_large_palette_is_made_smaller_in_its_colours() -> None:
+    picture = read(left_red_right_blue(400, 200).convert("P"), max_side=20)
+    assert (picture.width, corner(picture)) == (20, RED)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("max_side", [0, -3, 1.5, None])
+def test_an_impossible_max_side(max_side: Any) -> None:
+    refused(left_red_right_blue(), "no number of pixels", max_side=max_side)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path / "gone.png", "'gone.png' is not there")
+    refused(tmp_path, "is a folder and not an image")
+    refused("a\0b.png", "not there|cannot be opened")
+    refused("x" * 5000, "cannot be opened")
+
+
+def test_a_message_shows_no_path_of_the_machine(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(tmp_path / "gone.png")
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.png", "http://localhost/a.png", "data:image/png;base64,AA"])
+def test_an_address_is_not_fetched(address: str) -> None:
+    refused(address, "not fetched")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "empty"),
+        (b"Not a picture, just words.", "not an image"),
+        (b"%PDF-1.7 ...", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (saved(left_red_right_blue())[:20], "not an image|damaged"),
+        (saved(left_red_right_blue(400, 400), "JPEG")[:600], "damaged"),
+        (saved(Image.effect_noise((200, 200), 90))[:5000], "cut short"),
+        (saved(Image.effect_noise((200, 200), 90), "GIF")[:5000], "cut short"),
+        (saved(Image.effect_noise((200, 200), 90), "WEBP")[:500], "not an image|damaged"),
+        (saved(Image.effect_noise((200, 200), 90), "TIFF")[:5000], "not an image|damaged"),
+    ],
+)
+def test_what_is_no_whole_image(data: bytes, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "file.png").write_bytes(data)
+    refused(data, complaint)
+    refused(tmp_path / "file.png", complaint)
+
+
+@pytest.mark.parametrize("size", [(8_000, 7_000), (11_000, 9_000), (60_000, 60_000), (2**31 - 1, 3)])
+def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
+    refused(png(*size), "more than the 50 million|is a strip|header cannot be read")
+
+
+def test_a_bomb_that_is_already_open_or_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(np.broadcast_to(np.uint8(0), (8_000, 7_000)), "8,000|7,000")
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    refused(Image.new("RGB", (10, 10)), "10 × 10 pixels")
+
+
+@pytest.mark.parametrize("size", [(20_000, 10), (10, 20_000), (51, 1)])
+def test_a_strip_is_refused(size: tuple[int, int]) -> None:
+    refused(Image.new("L", size), "strip")
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (np.full((4, 4), np.nan), "NaN"),
+        (np.full((4, 4, 3), np.inf), "NaN or infinite"),
+        (np.full((4, 4), 255.0), "from 255 to 255"),
+        (np.full((4, 4), -0.5), "not from 0 to 1"),
+        (np.zeros((4, 4), "int64"), "not int64"),
+        (np.zeros((4, 4), "uint16"), "not uint16"),
+        (np.zeros((4, 4), "bool"), "not bool"),
+        (np.zeros((4, 4), "complex64"), "not complex64"),
+        (np.zeros((4, 4), "object"), "not object"),
+        (np.zeros((3, 64, 64), "uint8"), r"shape \(3, 64, 64\)"),
+        (np.zeros((1, 4, 4, 3), "uint8"), "is no image"),
+        (np.zeros((4, 4, 2), "uint8"), "is no image"),
+        (np.zeros(16, "uint8"), "is no image"),
+        (np.zeros((0, 4), "uint8"), "is no image"),
+        (np.uint8(3), "uint8"),
+    ],
+)
+def test_arrays_that_are_no_images(array: Any, complaint: str) -> None:
+    refused(array, complaint)
+
+
+@pytest.mark.parametrize("thing", [None, 5, 1.5, [[1, 2], [3, 4]], {"a": 1}, object()])
+def test_things_that_are_no_images(thing: Any) -> None:
+    refused(thing, type(thing).__name__)
+
+
+def test_a_pil_image_without_pixels_or_already_closed() -> None:
+    refused(Image.new("RGB", (0, 5)), "0 × 5")
+    closed = Image.open(io.BytesIO(saved(left_red_right_blue())))
+    closed.close()
+    refused(closed, "damaged|closed")
+
+
+def test_the_learners_own_image_is_left_as_it_is() -> None:
+    image = left_red_right_blue(400, 200)
+    read(image, max_side=10)
+    assert image.size == (400, 200)
+
+
+# What is passed on
+
+
+def test_a_picture_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = read(left_red_right_blue())
+    assert repr(picture) == "Picture(40 × 20 pixels)"
+    assert {Turn("user", "a", (picture,)), Turn("user", "a", (read(left_red_right_blue()),))} == {
+        Turn("user", "a", (picture,))
+    }
+
+
+def test_png_bytes_keep_every_pixel() -> None:
+    picture = read(left_red_right_blue())
+    assert read(as_png_bytes(picture)) == picture
+
+
+def test_small_bytes_are_png_where_it_fits_else_jpeg() -> None:
+    noise = read(Image.effect_noise((300, 300), 90))
+    assert as_small_bytes(noise, 10**6).startswith(b"\x89PNG")
+    small = as_small_bytes(noise, 40_000)
+    assert small.startswith(b"\xff\xd8\xff")
+    assert len(small) < len(as_png_bytes(noise))
+
+
+def test_importing_the_module_imports_neither_pillow_nor_numpy() -> None:
+    import subprocess
+
+    program = "import sys, helpers.images, helpers.chat; print(*({'PIL', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
