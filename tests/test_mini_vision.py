@@ -1,7 +1,9 @@
 """The miniature on a tiny language model of the same class, and the shipped one on real questions."""
 
 import json
+import random
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,20 +154,31 @@ def test_moving_a_shape_keeps_every_pixel():
     assert torch.equal(made.flatten(2).sort().values, source.pictures.flatten(2).sort().values)
 
 
-def test_the_pace_rises_to_one_and_falls_to_almost_nothing():
-    pace = [vision_04.pace(step, 100) for step in range(100)]
-    assert (max(pace), pace.index(max(pace))) == (1.0, 9)
-    assert pace[-1] < 0.02
+def test_the_pace_rises_to_one_and_ends_near_nothing():
+    pace = [vision_04.pace(*vision_04.stage_at(step)) for step in range(vision_04.STEPS)]
+    assert (max(pace), pace.index(max(pace))) == (1.0, 59)
+    assert pace[-1] < 0.01
+    with pytest.raises(IndexError):
+        vision_04.stage_at(vision_04.STEPS)
+
+
+def test_a_balanced_row_asks_as_much_for_what_is_there_as_for_what_is_not(tokenizer):
+    data, draw = vision_04.Batches(tokenizer), random.Random(0)
+    asked = [q for _ in range(100) for q in data._single(draw, vision_04.STAGES[1]) if q.kind == "yes/no"]
+    there = sum(map(easyvqa.is_there, asked))
+    assert 0.4 < there / len(asked) <= 0.5
 
 
 def trained_losses(monkeypatch, tmp_path, language, tokenizer, *, stopped_at=None):
     """The losses of four steps; with `stopped_at` the run breaks off there and is started again."""
     monkeypatch.setattr(vision_04, "SAVED_EVERY", 1)
-    monkeypatch.setattr(vision_04, "HELD_OUT", 3980)
+    monkeypatch.setattr(vision_04, "HELD_OUT", 3960)
     monkeypatch.setattr(vision_04, "held_out", lambda *_: {})
     monkeypatch.setattr(vision_04, "CURVE", tmp_path / "curve.json")
     monkeypatch.setattr(mini_vision, "SHIPPED", tmp_path / "shipped.safetensors")
-    monkeypatch.setitem(vision_04.WHOLE, "images", 2)
+    short = replace(vision_04.STAGES[0], steps=2, images=2, groups=1)
+    monkeypatch.setattr(vision_04, "STAGES", (short, replace(short, balanced=True)))
+    monkeypatch.setattr(vision_04, "STEPS", 4)
     update, calls = vision_04.update, []
 
     def breaking(*arguments):
@@ -179,7 +192,7 @@ def trained_losses(monkeypatch, tmp_path, language, tokenizer, *, stopped_at=Non
     for _ in range(1 if stopped_at is None else 2):
         model = mini_vision.untrained(language, tokenizer)
         try:
-            rows = vision_04.whole(model, tokenizer, 4, tmp_path / "whole.pt", "cpu")
+            rows = vision_04.whole(model, tokenizer, tmp_path / "whole.pt", "cpu")
         except KeyboardInterrupt:
             continue
     return [row["loss"] for row in rows]
@@ -200,7 +213,7 @@ def test_the_shipped_weights_are_small_and_of_numbers():
 
 
 def test_the_miniature_sees(real):
-    asked = [q for q in easyvqa.questions("test") if q.images[0] < 12]
+    asked = [q for q in easyvqa.questions("test") if q.images[0] < 6]
     share = {shown: seeing.scores(seeing.answers(*real, "test", asked, shown=shown)) for shown in seeing.SHOWN}
     right = {shown: table.set_index("kind").share for shown, table in share.items()}
     assert right["right"]["all"] > 0.9
