@@ -158,7 +158,9 @@ def test_a_dead_kernel_shows_the_cell_that_killed_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
 def test_an_interruption_ends_the_kernel_too(tmp_path: Path) -> None:
     write(tmp_path / "00_start.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(60)")
-    program = f"from helpers import execute as e; from pathlib import Path; e.NOTEBOOKS = Path({str(tmp_path)!r});"
+    # A shell that starts something in the background lets it, and all below it, ignore this signal.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    program += f"from helpers import execute as e; from pathlib import Path; e.NOTEBOOKS = Path({str(tmp_path)!r});"
     program += "e.run.__kwdefaults__['folder'] = e.NOTEBOOKS; raise SystemExit(e.main([]))"
     child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists() and child.poll() is None:
