@@ -350,7 +350,7 @@ def prepare(dev: bool = False, engines: bool = False) -> Path:
     if LOG.exists() and LOG.stat().st_size > 10**7:
         LOG.unlink()
     install(ensure_environment(), dev, engines)
-    if call([venv_python(), "-m", "helpers.weights", "fetch", MODEL]):
+    if call([venv_python(), "-m", "helpers.models.sources", "fetch", MODEL]):
         raise Stop("The embedded model is not ready, for the reason above. The same command continues from here.")
     return venv_python()
 
@@ -427,7 +427,7 @@ def test(asked) -> int:
 
 def run(asked) -> int:
     """Executes notebooks in order and keeps the copies under build."""
-    return call([prepare(), "-m", "helpers.execute", *asked.notebooks, *(["--save"] if asked.save else [])])
+    return call([prepare(), "-m", "helpers.course.execute", *asked.notebooks, *(["--save"] if asked.save else [])])
 
 
 def doctor(asked) -> int:

@@ -13,10 +13,11 @@ import time
 
 import pandas as pd
 
-from helpers import examples, machine, toolscore
-from helpers.agent import Agent
+from helpers import machine
+from helpers.agents import examples, toolscore
+from helpers.agents.agent import Agent
+from helpers.agents.toolbox import course_tools
 from helpers.chat import open_chat
-from helpers.toolbox import course_tools
 
 
 def main() -> None:

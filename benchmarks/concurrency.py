@@ -9,9 +9,9 @@ import argparse
 
 from benchmarks.report import report
 from helpers import plots
-from helpers.crowd import crowd
-from helpers.measure import Spread
-from helpers.serve import serve
+from helpers.cloud.crowd import crowd
+from helpers.intervals import Spread
+from helpers.server.serve import serve
 
 AT_ONCE = (1, 2, 4, 8, 16)
 

@@ -13,12 +13,12 @@ import time
 from typing import Any
 
 from benchmarks.report import report
-from helpers.measure import Spread
+from helpers.intervals import Spread
 
 
 def evaluation(task: str, limit: int, processes: int) -> dict[str, Any]:
     """What the command line reports, with the seconds of the whole command as `command_seconds`."""
-    command = [sys.executable, "-m", "helpers.evaluate", "--task", task, "--limit", str(limit)]
+    command = [sys.executable, "-m", "helpers.instruct.evaluate", "--task", task, "--limit", str(limit)]
     started = time.perf_counter()
     done = subprocess.run([*command, "--processes", str(processes)], capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -12,9 +12,10 @@ from typing import Any
 import xllamacpp
 
 from benchmarks.report import report
-from helpers import catalog, machine, weights
+from helpers import catalog, machine
 from helpers.chat import Chat, open_chat
-from helpers.measure import Spread
+from helpers.intervals import Spread
+from helpers.models import sources
 from helpers.records import Turn
 
 PROMPT = "Tell me a long story about a small river and the people who live beside it."
@@ -52,9 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=21)
     repeats = parser.parse_args().repeats
-    path = weights.gguf(catalog.card("smollm2-135m"))
-    with open_chat("smollm2-135m", backend="llamacpp", max_new_tokens=NEW_TOKENS) as chat:
-        chat.backend.reuse_prompt = False
+    path = sources.gguf(catalog.card("smollm2-135m"))
+    with open_chat("smollm2-135m", "llamacpp", reuse_prompt=False, max_new_tokens=NEW_TOKENS) as chat:
         server, tokens = raw_server(str(path)), list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
         sides: dict[str, list[float]] = {"ours": [], "raw": []}
         for repeat in range(repeats + 1):

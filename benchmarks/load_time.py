@@ -14,8 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from benchmarks.report import report
-from helpers import catalog, weights
-from helpers.measure import Spread
+from helpers import catalog
+from helpers.intervals import Spread
+from helpers.models import sources
 
 
 def seconds(load: Callable[[], Any]) -> float:
@@ -29,11 +30,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
     card = catalog.card("smollm2-135m")
-    gguf, folder = weights.gguf(card), weights.folder(card)
+    gguf, folder = sources.gguf(card), sources.folder(card)
 
     def from_folder() -> None:
         # Through the course's own way, so that checking the hashes is counted too.
-        path = weights.folder(card)
+        path = sources.folder(card)
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
         AutoTokenizer.from_pretrained(path)
 

@@ -12,8 +12,8 @@ import argparse
 from transformers import AutoTokenizer
 
 from benchmarks.report import report
-from helpers import mixture
-from helpers.measure import Spread
+from helpers.experts import mixture
+from helpers.intervals import Spread
 from training import moe_05
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.report import report
-from helpers import document_qa, documents, machine, transcription
+from helpers import machine
 from helpers.chat import open_chat
-from helpers.measure import Spread
-from helpers.metrics import Mean
-from helpers.ocr import read_text
-from helpers.rates import Rate
+from helpers.intervals import Mean, Rate, Spread
+from helpers.vision import document_qa, documents, ocr
+from helpers.vision.ocr import read_text
 
 FIRST_SEED = 1000
 
@@ -27,13 +26,11 @@ def transcribed(kind: str, made: list[documents.Document]) -> dict[str, Spread]:
     figures = {}
     if made[0].text:
         print(f"{kind}: {len(made)} pages with {sum(len(document.text) for document in made)} characters")
-        rates = [transcription.character_error_rate(p.text, d.text) for p, d in zip(pages, made, strict=True)]
+        rates = [ocr.character_error_rate(p.text, d.text) for p, d in zip(pages, made, strict=True)]
         mean = Mean.of([100 * rate for rate in rates])
         figures[f"error_percent, {kind}"] = Spread(mean.value, mean.low, mean.high, mean.items)
     if made[0].cells:
-        cells = [
-            transcription.cell_accuracy(document_qa.cells(p, d), d.cells) for p, d in zip(pages, made, strict=True)
-        ]
+        cells = [ocr.cell_accuracy(document_qa.cells(p, d), d.cells) for p, d in zip(pages, made, strict=True)]
         right = Rate(sum(rate.successes for rate in cells), sum(rate.trials for rate in cells))
         figures[f"cell_accuracy, {kind}"] = as_spread(right)
     return figures
@@ -42,8 +39,8 @@ def transcribed(kind: str, made: list[documents.Document]) -> dict[str, Spread]:
 def broken(pages: int) -> dict[str, Spread]:
     """The median error rate at each level of each harm, from the best page to the worst."""
     figures = {}
-    for harm in transcription.HARMS:
-        for level, part in transcription.under(harm, pages).groupby("level", sort=False):
+    for harm in ocr.HARMS:
+        for level, part in ocr.under(harm, pages).groupby("level", sort=False):
             figures[f"error_percent, {harm} {level:g}"] = Spread.of([100 * rate for rate in part["error_rate"]])
     return figures
 

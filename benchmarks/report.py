@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from helpers import machine
-from helpers.measure import Spread
+from helpers.intervals import Spread
 
 
 def report(benchmark: str, **figures: Spread) -> None:

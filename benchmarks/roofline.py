@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.report import report
-from helpers import anatomy, catalog, plots, weights
+from helpers import anatomy, catalog, plots
 from helpers.chat import open_chat
-from helpers.measure import Spread, memory_bandwidth
+from helpers.intervals import Spread
+from helpers.measure import memory_bandwidth
+from helpers.models import sources
 
 PROMPT = "Tell me a long story about a small river."
 SETTINGS = (("transformers", "fp32"), ("transformers", "bf16"), ("llamacpp", "q4_1"))
@@ -34,7 +36,7 @@ def main() -> None:
     bandwidth = memory_bandwidth(repeats=asked.repeats)
     figures, points = {"bandwidth_gb_per_second": bandwidth.times(1e-9)}, []
     for backend, precision in SETTINGS:
-        file_bytes = weights.gguf(card).stat().st_size if backend == "llamacpp" else None
+        file_bytes = sources.gguf(card).stat().st_size if backend == "llamacpp" else None
         read = anatomy.bytes_per_token(card, "bf16" if file_bytes else precision, 64, file_bytes=file_bytes)
         predicted = anatomy.predicted_decode(read, bandwidth.median)
         measured = Spread.of(rates(backend, precision, asked.repeats))

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 
 import torch
 
-from helpers import catalog, easyvqa, machine, seeing, weights
-from helpers.easyvqa import Question
+from helpers import catalog, machine
+from helpers.models import sources
+from helpers.vision import easyvqa, seeing
+from helpers.vision.easyvqa import Question
 
 #: Questions on several test images, for each number of images.
 GROUPS = 400
@@ -26,7 +28,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini-vision")
     asked = parser.parse_args()
     torch.set_num_threads(machine.threads())
-    model, tokenizer = seeing.load(weights.folder(catalog.card(asked.model)))
+    model, tokenizer = seeing.load(sources.folder(catalog.card(asked.model)))
     questions = [q for q in easyvqa.questions("test") if asked.limit is None or q.images[0] < asked.limit]
     figures = {}
 

@@ -1,27 +1,59 @@
-"""Helpers for a course on small language models.
+"""Helpers for a course on small language models: a small front that every notebook uses, and a room for each topic.
 
-The levels, from the ground up. A module imports only from its own level or a lower one, and nothing in a circle; the
-table that the tests hold to is in tests/test_repository.py.
+    the front     chat, catalog, records, errors, machine, images, measure, intervals, scoring, anatomy, plots, checks,
+                  doctor
+    models/       where weights come from and what they become
+    backends/     one file for each engine here, and for each SDK that reaches a provider
+    server/       the OpenAI-compatible server
+    making/       notebook 02     instruct/  03     vision/   04     experts/  05     agents/  05
+    cloud/        notebook 06     engines/   07
+    course/       how notebooks are executed, stored and cleaned: not for learners
 
-    0  what can go wrong, what is passed around     errors, records, background, outputs, watchdog
-    1  facts, this machine, text, pictures, scores  catalog, machine, checks, plots, templates, stopping, files, local,
-                                                    rates, metrics, tasks, corpus, bpe, dates, decoding, speech, costs,
-                                                    easyvqa, mini_vision, images, documents, distortions,
-                                                    routing_plots, tools, steps
-    2  where a model's files come from, its inside  weights, conversion, hub, anatomy, sight, seeing,
-                                                    mlx_weights, ollama_models, engine_files, modelfile
-       what fits where, what a benchmark found      edge, reports
-       how one is made                              training, checkpoints, live, export, quantization, explorer,
-                                                    mixture, routing, paging
-       how one elsewhere is reached                 providers, routes, remote, faults, guests, limits, messages, slots
-    3  what runs or changes a model                 backends/*, serve, gate, ocr; finetuning, distillation,
-                                                    speculation
-    4  to talk, to score                            answer, chat, scoring, transcription
-    5  to measure, to compare, to build with        measure, compare, offload, chatbox, faq, crowd,
-                                                    video, document_qa,
-                                                    toolbox, examples, agent, toolscore,
-                                                    agreement, trial, sweeps, qdq, qnn
-    6  the whole                                    doctor, execute, evaluate, benchmark
-
-Importing this package imports no engine; each is loaded when a model is opened.
+Which room may import which stands in pyproject.toml, and import-linter holds it. The names below come from the front,
+so that a notebook writes `from helpers import open_chat, plots`. Importing this package imports no engine.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helpers.backends import engines as engines
+    from helpers.catalog import card as card
+    from helpers.catalog import cards as cards
+    from helpers.chat import open_chat as open_chat
+    from helpers.checks import check as check
+    from helpers.errors import CourseError as CourseError
+    from helpers.intervals import Mean as Mean
+    from helpers.intervals import Rate as Rate
+    from helpers.intervals import Spread as Spread
+    from helpers.measure import compare as compare
+    from helpers.records import Sampling as Sampling
+    from helpers.records import Turn as Turn
+
+#: What the front hands on, and the module that it stands in. Each is imported when it is first asked for.
+_FRONT = {
+    "open_chat": "chat",
+    "card": "catalog",
+    "cards": "catalog",
+    "check": "checks",
+    "compare": "measure",
+    "engines": "backends",
+    "CourseError": "errors",
+    "Mean": "intervals",
+    "Rate": "intervals",
+    "Spread": "intervals",
+    "Sampling": "records",
+    "Turn": "records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FRONT:
+        raise AttributeError(f"helpers has no {name!r}; it hands on {', '.join(_FRONT)}.")
+    return getattr(import_module(f"helpers.{_FRONT[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FRONT})

@@ -12,11 +12,11 @@ import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import InvalidInput, UnknownModel
+from helpers.intervals import Rate
 from helpers.records import HubFiles, ModelCard, Score, Shape
 
 FILTERS = ("family", "modality", "publisher", "embedded", "max_parameters")
@@ -169,9 +169,7 @@ def _unknown(name: str) -> UnknownModel:
     )
 
 
-def _interval(percent: float, questions: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson score interval of a share, in percent."""
-    share = percent / 100
-    centre = (share + z * z / (2 * questions)) / (1 + z * z / questions)
-    half = z / (1 + z * z / questions) * sqrt(share * (1 - share) / questions + z * z / (4 * questions**2))
-    return round(100 * (centre - half), 2), round(100 * (centre + half), 2)
+def _interval(percent: float, questions: int) -> tuple[float, float]:
+    """The 95 % interval of a published share, in percent."""
+    low, high = Rate(round(percent / 100 * questions), questions).interval
+    return round(100 * low, 2), round(100 * high, 2)

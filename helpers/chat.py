@@ -5,22 +5,103 @@
 
 A model that sees is shown images with the text: `chat.say("What is this?", images=[path_or_PIL_or_array])`.
 A chat keeps the history, refuses what does not fit, and times every answer in the same way on every backend.
-"""
+
+
+One answer while it is written, and the clock that runs beside it: the same on every backend."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from helpers import backends, catalog, images, local
-from helpers.answer import Stream
+from helpers import backends, catalog, images
 from helpers.backends import Backend
-from helpers.errors import ContextOverflow, InvalidInput
-from helpers.records import ModelCard, Picture, Prompt, Reply, Sampling, Turn
+from helpers.backends.streams import until_stop
+from helpers.errors import ContextOverflow, InvalidInput, RemoteError
+from helpers.models import local
+from helpers.records import Chunk, FinishReason, ModelCard, Picture, Prompt, Reply, Sampling, Turn
+
+
+class Stream(Iterator[str]):
+    """An answer as it is written: iterate for its pieces of text; afterwards `reply` is the whole of it.
+
+    Leaving early (`close`) stops the engine; what came until then is the reply, with finish reason "cancelled".
+    The time to the first token runs from the call to the first token's arrival; the decode rate counts the tokens
+    after it.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        model: str,
+        prompt: Prompt,
+        sampling: Sampling,
+        dropped_turns: int = 0,
+        remember: Callable[[Reply], None] | None = None,
+    ) -> None:
+        self.reply: Reply | None = None
+        self._backend, self._model, self._dropped, self._remember = backend, model, dropped_turns, remember
+        self._started = time.perf_counter()
+        self._chunks = until_stop(backend.generate(prompt, sampling), sampling.stop)
+        self._text: list[str] = []
+        self._last = Chunk("", 0, prompt_tokens=None if prompt.tokens is None else len(prompt.tokens))
+        self._first_at = self._last_at = self._started
+
+    def __next__(self) -> str:
+        while self.reply is None:
+            try:
+                chunk = next(self._chunks, None)
+            except RemoteError as error:
+                # What arrived is kept and marked, and stays out of the history: it is nobody's whole answer.
+                self._remember = None
+                self._finish("interrupted")
+                error.reply = self.reply
+                raise
+            if chunk is None:
+                self._finish(self._last.finish_reason or "stop")
+                break
+            self._read_clock(chunk)
+            if chunk.text:
+                self._text.append(chunk.text)
+                return chunk.text
+        raise StopIteration
+
+    def close(self, *, keep: bool = True) -> None:
+        """Stops the engine if it is still writing; `keep` makes what came until then the reply."""
+        if self.reply is None:
+            self._chunks.close()
+            if keep:
+                self._finish("cancelled")
+
+    def _read_clock(self, chunk: Chunk) -> None:
+        # A chunk without a new token (the end, a held-back piece) is no time spent on decoding.
+        if chunk.new_tokens > self._last.new_tokens:
+            self._last_at = time.perf_counter()
+            if not self._last.new_tokens:
+                self._first_at = self._last_at
+        self._last = chunk
+
+    def _finish(self, reason: FinishReason) -> None:
+        tokens, seconds = self._last.new_tokens, self._last_at - self._first_at
+        self.reply = Reply(
+            text="".join(self._text),
+            model=self._model,
+            backend=self._backend.name,
+            prompt_tokens=self._last.prompt_tokens,
+            new_tokens=tokens,
+            ttft_seconds=self._first_at - self._started,
+            decode_tokens_per_second=(tokens - 1) / seconds if tokens > 1 and seconds > 0 else None,
+            finish_reason=reason,
+            dropped_turns=self._dropped,
+        )
+        if self._remember is not None:
+            self._remember(self.reply)
+
 
 #: Room for prompt and answer unless `context=` asks for more: a KV cache of 131,072 tokens would fill a laptop.
 DEFAULT_CONTEXT = 4096
@@ -37,7 +118,9 @@ def open_chat(
     context: int | None = None,
     threads: int | None = None,
     precision: str | None = None,
+    history: Sequence[Turn] = (),
     shorten: bool = False,
+    reuse_prompt: bool = True,
     **sampling: Any,
 ) -> Chat:
     """A chat with `model`: a name of the catalog, a folder of safetensors, or a GGUF file.
@@ -45,7 +128,9 @@ def open_chat(
     `backend` is an engine's name or "auto": the fastest that is installed and serves the model. With a `provider`,
     such as "nim" or "local", the model runs there and `backend` is the SDK that reaches it. `context` counts
     tokens of prompt and answer together (4,096, or the model's own limit if that is lower). `shorten` drops the
-    oldest turns instead of refusing a conversation that became too long. Further arguments are `Sampling`'s.
+    oldest turns instead of refusing a conversation that became too long. `history` are turns that went before.
+    `reuse_prompt=False` reads every prompt anew instead of taking what it shares with the one before from the KV cache.
+    Further arguments are `Sampling`'s.
     """
     card = local.card(Path(model)) if local.is_path(model) else catalog.card(str(model))
     limit = card.shape.context if card.shape else DEFAULT_CONTEXT
@@ -57,7 +142,15 @@ def open_chat(
         opened = backends.client(backend).connect(card, provider=provider, context=context)
     else:
         opened = backends.choose(backend, card).open(card, context=context, threads=threads, precision=precision)
-    return Chat(opened, card, system=system, sampling=options, shorten=shorten)
+    return Chat(
+        opened,
+        card,
+        sampling=options,
+        system=system,
+        history=history,
+        shorten=shorten,
+        reuse_prompt=reuse_prompt,
+    )
 
 
 def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
@@ -88,18 +181,51 @@ class Chat:
     """A conversation with one opened model. Use it in a `with`, or `close` it, to free the model's memory."""
 
     def __init__(
-        self, backend: Backend, card: ModelCard, *, system: str | None, sampling: Sampling, shorten: bool
+        self,
+        backend: Backend,
+        card: ModelCard,
+        *,
+        sampling: Sampling,
+        system: str | None = None,
+        history: Sequence[Turn] = (),
+        shorten: bool = False,
+        reuse_prompt: bool = True,
     ) -> None:
         backend.check(sampling)
-        self.backend, self.card, self.sampling, self.shorten = backend, card, sampling, shorten
+        self.backend, self.card, self.sampling = backend, card, sampling
+        self.shorten, self.reuse_prompt = shorten, reuse_prompt
         self._system = [Turn("system", _readable(system))] if system is not None else []
-        self._turns: list[Turn] = []
+        self._turns = list(history)
         self._writing: Stream | None = None
 
     @property
     def history(self) -> tuple[Turn, ...]:
         """The turns so far, the system message first where there is one."""
         return (*self._system, *self._turns)
+
+    def another(
+        self,
+        *,
+        system: str | None = None,
+        history: Sequence[Turn] = (),
+        reuse_prompt: bool | None = None,
+        **sampling: Any,
+    ) -> Chat:
+        """A new conversation with the model that is open here, under other settings; this one stays as it is.
+
+        Without `system` it has this chat's own system message. Both share the engine: nothing is loaded again, and
+        closing either closes it for both.
+        """
+        own = self._system[0].text if self._system else None
+        return Chat(
+            self.backend,
+            self.card,
+            sampling=sampling_of(self.sampling, sampling),
+            system=own if system is None else system,
+            history=history,
+            shorten=self.shorten,
+            reuse_prompt=self.reuse_prompt if reuse_prompt is None else reuse_prompt,
+        )
 
     def reset(self) -> None:
         """Forgets the turns; the system message stays."""
@@ -142,7 +268,7 @@ class Chat:
         self._stop_writing()
         options = self._options(sampling)
         self._refuse_hopeless(_readable(text))
-        prompt = Prompt((), tuple(self.backend.tokenize(text)))
+        prompt = Prompt((), tuple(self.backend.tokenize(text)), self.reuse_prompt)
         self._refuse_overflow(prompt, options)
         stream = Stream(self.backend, self.card.name, prompt, options, 0)
         for _ in stream:
@@ -190,7 +316,7 @@ class Chat:
             del kept[:2]  # a question goes with its answer
             prompt = self.backend.encode([*self._system, *kept])
         self._refuse_overflow(prompt, options)
-        return prompt, kept
+        return replace(prompt, reuse=self.reuse_prompt), kept
 
     def _overflow(self, prompt: Prompt, options: Sampling) -> bool:
         return prompt.tokens is not None and len(prompt.tokens) + options.max_new_tokens > self.backend.context

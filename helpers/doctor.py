@@ -15,9 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helpers import backends, catalog, machine, providers, weights
+from helpers import backends, catalog, machine
+from helpers.backends import providers
 from helpers.errors import CourseError
-from helpers.files import home
+from helpers.models import sources
+from helpers.models.files import home
 from helpers.records import ModelCard
 
 EMBEDDED = "smollm2-135m"
@@ -46,7 +48,7 @@ def examine() -> dict[str, Any]:
         "engines": [_engine(engine) for engine in backends.engines().values() if engine.package],
         "providers": [place | {"key": bool(os.environ.get(place["variable"]))} for place in key_holders()],
         "ollama": ollama_version(),
-        "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: weights.state(EMBEDDED)},
+        "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: sources.state(EMBEDDED)},
         "fits_in_memory_at_4_bits": [card.name for card in fitting(free)],
     }
 

@@ -3,53 +3,39 @@
 An answer costs two things. *Prefill* reads the whole prompt at once and ends with the first token: it is bound by
 arithmetic. *Decode* then writes one token after the other and reads every weight for each of them: it is bound by
 memory bandwidth. So the time to the first token and the decode rate are told apart, here as everywhere.
+
+
+Two models side by side, or two settings of one: the same prompts, one table, one picture.
+
+    table = compare({"four bits": open_chat("smollm2-135m"), "Phi": open_chat("phi-4-mini")}, ["用中文说你好。"])
+
+To compare settings, open the model once and take `chat.another(…)` for each of them.
 """
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from helpers import machine
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
+from helpers.intervals import Spread
 from helpers.records import Measurement, Reply
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
 
 RATES = ("ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second", "peak_memory_gib")
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A median with the lowest and the highest of its repeats."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of at least one value."""
-        if not values:
-            raise InvalidInput("A spread needs at least one value.")
-        return cls(statistics.median(values), min(values), max(values), len(values))
-
-    def times(self, factor: float) -> Spread:
-        """The same spread in another unit, or as a ratio to something."""
-        return Spread(self.median * factor, self.low * factor, self.high * factor, self.repeats)
-
-    def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g}, {self.repeats} repeats)"
 
 
 @dataclass
@@ -81,7 +67,7 @@ def peak_memory() -> Iterator[PeakMemory]:
         watcher.join()
 
 
-def measure(
+def answers(
     chats: Sequence[Chat], prompts: Sequence[str], *, repeats: int = 3, max_new_tokens: int = 64
 ) -> pd.DataFrame:
     """One row for each chat, prompt and repeat: a table of `Measurement`s.
@@ -96,13 +82,12 @@ def measure(
     here = str(machine.describe())
     rows = []
     for chat in chats:
-        with _fresh_prompts(chat):
-            _ask(chat, prompts[0], max_new_tokens)
-            for prompt in prompts:
-                for repeat in range(repeats):
-                    with peak_memory() as peak:
-                        reply = _ask(chat, prompt, max_new_tokens)
-                    rows.append(asdict(_row(chat, prompt, repeat, reply, peak.gib, here)))
+        _alone(chat).say(prompts[0], max_new_tokens=max_new_tokens)
+        for prompt in prompts:
+            for repeat in range(repeats):
+                with peak_memory() as peak:
+                    reply = _alone(chat).say(prompt, max_new_tokens=max_new_tokens)
+                rows.append(asdict(_row(chat, prompt, repeat, reply, peak.gib, here)))
     return pd.DataFrame(rows)
 
 
@@ -135,23 +120,6 @@ def memory_bandwidth(threads: int | None = None, *, size: int = 256 * 1024**2, r
         torch.set_num_threads(before)
 
 
-def _ask(chat: Chat, prompt: str, max_new_tokens: int) -> Reply:
-    chat.reset()
-    reply = chat.say(prompt, max_new_tokens=max_new_tokens)
-    chat.reset()
-    return reply
-
-
-@contextmanager
-def _fresh_prompts(chat: Chat) -> Iterator[None]:
-    before = chat.backend.reuse_prompt
-    chat.backend.reuse_prompt = False
-    try:
-        yield
-    finally:
-        chat.backend.reuse_prompt = before
-
-
 def _row(chat: Chat, prompt: str, repeat: int, reply: Reply, peak_gib: float, here: str) -> Measurement:
     prefill = reply.prompt_tokens / reply.ttft_seconds if reply.prompt_tokens and reply.ttft_seconds else None
     return Measurement(
@@ -168,3 +136,85 @@ def _row(chat: Chat, prompt: str, repeat: int, reply: Reply, peak_gib: float, he
         peak_memory_gib=peak_gib,
         machine=here,
     )
+
+
+def compare(chats: Mapping[str, Chat] | Sequence[Chat], prompts: Sequence[str], **sampling: Any) -> pd.DataFrame:
+    """One row for each prompt and chat: the answer, its tokens, its seconds and its decode rate.
+
+    Each prompt is asked without history, in any language. Chats without names are called after model, engine and
+    precision. `seconds` run from the question to the last token. Each chat is warmed up on the first prompt before.
+    """
+    import pandas as pd
+
+    named = dict(chats) if isinstance(chats, Mapping) else _names(chats)
+    if isinstance(prompts, str) or not prompts or not named:
+        raise InvalidInput("A comparison takes at least one chat and a list of at least one prompt.")
+    for chat in named.values():
+        _answer_and_cost(chat, prompts[0], sampling | {"max_new_tokens": 1})
+    rows = []
+    for number, prompt in enumerate(prompts, start=1):
+        for name, chat in named.items():
+            rows.append(
+                {"prompt_number": number, "prompt": prompt, "chat": name} | _answer_and_cost(chat, prompt, sampling)
+            )
+    return pd.DataFrame(rows)
+
+
+def plot(table: pd.DataFrame) -> tuple[Axes, Axes]:
+    """Two Axes: seconds for each prompt, by its number, and the decode rate of each chat over all prompts."""
+    import matplotlib.pyplot as plt
+
+    from helpers import plots
+
+    plots.use_theme()
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained", width_ratios=(3, 2))
+    chats = list(dict.fromkeys(table["chat"]))
+    rate = table.dropna(subset=["decode_tokens_per_second"]).groupby("chat", sort=False)["decode_tokens_per_second"]
+    for number, name in enumerate(chats):
+        part, shade = table[table["chat"] == name], plots.OTHERS[number % len(plots.OTHERS)]
+        width = 0.8 / len(chats)
+        places = part["prompt_number"] + (number - (len(chats) - 1) / 2) * width
+        left.bar(places, part["seconds"], width * 0.92, color=shade, label=name)
+        if name in rate.groups:
+            rates = rate.get_group(name)
+            middle = rates.median()
+            arms = [[middle - rates.min()], [rates.max() - middle]]
+            right.errorbar(middle, -number, xerr=arms, fmt="o", **(plots.SPREAD | {"color": shade}))
+    left.set(xlabel="prompt", ylabel="whole answer (s)", xticks=sorted(set(table["prompt_number"])))
+    left.grid(axis="x", visible=False)
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(chats))
+    right.set(yticks=[-n for n in range(len(chats))], xlabel="decode (tokens/s), median and range")
+    right.set_yticklabels(chats)
+    right.set_ylim(-len(chats) + 0.4, 0.6)
+    right.set_xlim(left=0)
+    return left, right
+
+
+def _names(chats: Sequence[Chat]) -> dict[str, Chat]:
+    names = [f"{chat.card.name}, {chat.backend.name} {chat.backend.precision}" for chat in chats]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    if twice:
+        raise InvalidInput(
+            f"Two chats would both be called {min(twice)!r}.",
+            'Name them: compare({"cold": one, "warm": two}, prompts).',
+        )
+    return dict(zip(names, chats, strict=True))
+
+
+def _answer_and_cost(chat: Chat, prompt: str, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer and its cost."""
+    started = time.perf_counter()
+    reply = _alone(chat).say(prompt, **sampling)
+    seconds = time.perf_counter() - started
+    return {
+        "answer": reply.text,
+        "prompt_tokens": reply.prompt_tokens,
+        "new_tokens": reply.new_tokens,
+        "seconds": seconds,
+        "decode_tokens_per_second": reply.decode_tokens_per_second,
+    }
+
+
+def _alone(chat: Chat) -> Chat:
+    """A conversation of its own for each question: without history, and with nothing taken from a cache."""
+    return chat.another(reuse_prompt=False)

@@ -145,10 +145,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a backend is given to continue: the turns, and their token ids where it tokenizes here."""
+    """What a backend is given to continue: the turns, and their token ids where it tokenizes here.
+
+    `reuse` allows that tokens which it shares with an earlier prompt are taken from that one's KV cache.
+    """
 
     turns: tuple[Turn, ...]
     tokens: tuple[int, ...] | None = None
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ model and its tokenizer and read that one number:
 
     log p(continuation | prompt) = Σ log p(token | prompt and the tokens before it)
 
-A share of right answers is a sample, so it comes as a `Rate`, with its interval (see rates.py).
+A share of right answers is a sample, so it comes as a `Rate`, with its interval (see intervals.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import exp
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from helpers.errors import ContextOverflow, InvalidInput
-from helpers.rates import Rate
+from helpers.intervals import Rate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,11 +15,11 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import ollama_stand_in
-from helpers import catalog, providers
-from helpers.backends import Backend, engines
+from helpers import catalog
+from helpers.backends import Backend, engines, providers
 from helpers.chat import Chat, open_chat
 from helpers.records import ModelCard
-from helpers.serve import Server, serve
+from helpers.server.serve import Server, serve
 from talk import fresh
 
 _opened: dict[str, Backend] = {}

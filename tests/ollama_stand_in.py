@@ -19,10 +19,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from helpers import ollama_models
+from helpers.backends import ollama
+from helpers.backends.remote import Route, fetch
 from helpers.errors import CourseError
-from helpers.remote import fetch
-from helpers.routes import Route
 
 MODEL = "smollm2-135m"  # as the server behind it calls the model
 START_SECONDS = 60.0
@@ -64,7 +63,7 @@ def running(behind: Route) -> tuple[subprocess.Popen[bytes], int]:
 def real() -> bool:
     """Whether a real Ollama with the embedded model runs here."""
     try:
-        return "smollm2-135m" in {row["model"] for row in ollama_models.installed()}
+        return "smollm2-135m" in {row["model"] for row in ollama.installed()}
     except CourseError:
         return False
 

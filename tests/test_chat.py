@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers import templates
 from helpers.backends import Backend
+from helpers.backends.streams import until_stop
 from helpers.chat import open_chat
 from helpers.errors import ContextOverflow, InvalidInput, UnknownModel, UnsupportedOption
+from helpers.models import templates
 from helpers.records import Chunk, ModelCard, Turn
-from helpers.stopping import until_stop
 from talk import fresh
 
 
@@ -146,7 +146,7 @@ def test_a_begun_stop_string_is_given_back_at_the_end() -> None:
 
 def test_decode_rate_excludes_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 2.0, 2.5, 3.0])
-    monkeypatch.setattr("helpers.answer.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("helpers.chat.time.perf_counter", lambda: next(now))
     reply = echo().say("a b c")
     assert (reply.ttft_seconds, reply.decode_tokens_per_second) == (2.0, 2.0)
 

@@ -14,12 +14,13 @@ from PIL import Image
 
 import tiny_vision
 from faulty_server import FaultyServer, running
-from helpers import catalog, faults, images, messages, templates
-from helpers.backends import crops
+from helpers import catalog, images
+from helpers.backends import hosted, remote, vision
+from helpers.backends.remote import Route
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, ContextOverflow, DamagedFile, InvalidInput, RequestRefused
+from helpers.models import templates
 from helpers.records import Turn
-from helpers.routes import Route
 
 RED, BLUE = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), "blue")
 SEEING = ["smolvlm-256m", "phi-3-vision", "phi-3.5-vision", "phi-4-multimodal"]
@@ -269,20 +270,20 @@ PHI_TOKENS = {(448, 448): 545, (500, 300): 721, (1344, 896): 1841, (100, 30): 35
 
 @pytest.mark.parametrize("size", PHI_TOKENS)
 def test_phi_4s_crops_give_as_many_tokens_as_the_native_processor(size: tuple[int, int]) -> None:
-    assert crops.cut(Image.new("RGB", size), side=448, patch=14, most=36).tokens == PHI_TOKENS[size]
+    assert vision.cut(Image.new("RGB", size), side=448, patch=14, most=36).tokens == PHI_TOKENS[size]
 
 
 def test_phi_4s_crops_show_the_whole_then_the_parts_and_mask_the_rest() -> None:
     image = Image.new("RGB", (64, 40), "red")
     image.paste("blue", (32, 0, 64, 40))
-    cut = crops.cut(image, side=32, patch=8, most=36)
+    cut = vision.cut(image, side=32, patch=8, most=36)
     assert cut.pixels.shape == (1 + 2 * 2, 3, 32, 32)
     assert [part[:, 4, 4].tolist() for part in cut.pixels[1:3]] == [[1, -1, -1], [-1, -1, 1]]
     assert cut.mask[1:].sum(dim=(1, 2)).tolist() == [16, 16, 4, 4]
 
 
 def test_phi_4_takes_no_more_crops_than_it_may() -> None:
-    assert len(crops.cut(Image.new("RGB", (320, 320)), side=32, patch=8, most=6).pixels) <= 1 + 6
+    assert len(vision.cut(Image.new("RGB", (320, 320)), side=32, patch=8, most=6).pixels) <= 1 + 6
 
 
 def test_phi_4s_image_weights_are_added_only_where_there_is_an_image(phi4: Path, tmp_path: Path) -> None:
@@ -364,9 +365,9 @@ def test_what_a_provider_cannot_take_is_refused_before_it_is_sent(at_nim: Chat, 
 def test_all_images_of_a_conversation_count_together() -> None:
     noise = images.read(Image.effect_noise((200, 200), 90))
     turns = [Turn("user", "a", (noise,)), Turn("assistant", "b"), Turn("user", "c", (noise,))]
-    sent = len(messages.conversation(turns)[0]["content"][1]["image_url"]["url"])
+    sent = len(hosted.conversation(turns)[0]["content"][1]["image_url"]["url"])
     with pytest.raises(InvalidInput, match="The images take"):
-        messages.conversation(turns, limit=sent // 3)
+        hosted.conversation(turns, limit=sent // 3)
 
 
 @pytest.mark.parametrize("sdk", ["openai", "azure-ai-inference"])
@@ -385,7 +386,7 @@ def test_a_text_only_model_at_a_provider_is_shown_nothing(
 
 def test_a_llama_cpp_server_without_a_vision_projector_is_a_sentence_and_not_retried() -> None:
     body = '{"error": {"code": 500, "message": "image input is not supported - hint: …", "type": "server_error"}}'
-    error = faults.refusal(Route("the server", "http://127.0.0.1:1/v1"), 500, {}, body)
+    error = remote.refusal(Route("the server", "http://127.0.0.1:1/v1"), 500, {}, body)
     assert isinstance(error, RequestRefused)
     assert "reads only text: its server has no vision projector" in error.message
     assert not error.worth_retrying

@@ -6,8 +6,8 @@ import pytest
 
 from helpers.backends import Backend
 from helpers.chat import Chat, open_chat
-from helpers.compare import compare, plot, variant
 from helpers.errors import InvalidInput
+from helpers.measure import compare, plot
 from helpers.records import ModelCard, Turn
 from talk import fresh
 
@@ -20,7 +20,7 @@ def echo() -> Chat:
 
 
 def test_there_is_one_row_for_each_prompt_and_chat(echo: Chat) -> None:
-    table = compare({"one": echo, "two": variant(echo, temperature=1.0)}, PROMPTS)
+    table = compare({"one": echo, "two": echo.another(temperature=1.0)}, PROMPTS)
     assert list(zip(table["prompt"], table["chat"], strict=True)) == [(p, c) for p in PROMPTS for c in ("one", "two")]
     assert list(table["prompt_number"]) == [1, 1, 2, 2, 3, 3]
     assert list(table.loc[table["chat"] == "one", "answer"]) == PROMPTS
@@ -29,7 +29,8 @@ def test_there_is_one_row_for_each_prompt_and_chat(echo: Chat) -> None:
 
 def test_two_engines_answer_the_same_clear_question(llama: Backend, reference: Backend, card: ModelCard) -> None:
     table = compare([fresh(llama, card), fresh(reference, card)], ["What is the capital of Sweden?"], max_new_tokens=10)
-    assert list(table["chat"]) == ["smollm2-135m, llamacpp q4_1", "smollm2-135m, transformers bf16"]
+    named = ["smollm2-135m, llamacpp q4_1", f"smollm2-135m, transformers {reference.precision}"]
+    assert list(table["chat"]) == named
     assert set(table["answer"]) == {"The capital of Sweden is Stockholm."}
     assert table["prompt_tokens"].nunique() == 1
     assert (table["seconds"] > 0).all()
@@ -45,8 +46,8 @@ def test_histories_stay_as_they_were_and_system_messages_count(llama: Backend, c
     assert tokens == len(llama.encode([Turn("system", "Be brief."), Turn("user", "Hi")]).tokens or ())
 
 
-def test_a_variant_shares_the_engine_and_keeps_its_own_settings(echo: Chat) -> None:
-    other = variant(echo, system="S", history=[Turn("user", "a"), Turn("assistant", "b")], temperature=0.5)
+def test_another_chat_shares_the_engine_and_keeps_its_own_settings(echo: Chat) -> None:
+    other = echo.another(system="S", history=[Turn("user", "a"), Turn("assistant", "b")], temperature=0.5)
     assert other.backend is echo.backend
     assert (other.sampling.temperature, other.sampling.max_new_tokens, echo.sampling.temperature) == (0.5, 8, 0)
     assert [turn.text for turn in other.history] == ["S", "a", "b"]
@@ -59,7 +60,7 @@ def test_what_cannot_be_compared_is_refused(echo: Chat, chats: int, prompts: lis
 
 
 def test_the_picture_has_a_bar_for_each_row_and_a_point_for_each_chat(echo: Chat) -> None:
-    left, right = plot(compare({"one": echo, "two": variant(echo)}, PROMPTS))
+    left, right = plot(compare({"one": echo, "two": echo.another()}, PROMPTS))
     assert len(left.patches) == 6
     assert [label.get_text() for label in right.get_yticklabels()] == ["one", "two"]
     assert left.get_ylabel() == "whole answer (s)"

@@ -7,14 +7,15 @@ import pytest
 
 from helpers.chat import open_chat
 from helpers.errors import InvalidInput
-from helpers.measure import Spread, measure, memory_bandwidth, peak_memory, summary
+from helpers.intervals import Spread
+from helpers.measure import answers, memory_bandwidth, peak_memory, summary
 from helpers.records import Measurement
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     with open_chat("smollm2-135m", backend="echo") as one, open_chat("smollm2-135m", backend="echo") as two:
-        return measure([one, two], ["one two three", "four five six seven"], repeats=3)
+        return answers([one, two], ["one two three", "four five six seven"], repeats=3)
 
 
 def test_one_row_for_each_chat_prompt_and_repeat(rows: pd.DataFrame) -> None:
@@ -24,17 +25,17 @@ def test_one_row_for_each_chat_prompt_and_repeat(rows: pd.DataFrame) -> None:
 
 def test_the_warm_up_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_chat("smollm2-135m", backend="echo") as chat:
-        said, say = [], chat.say
-        monkeypatch.setattr(chat, "say", lambda text, **options: said.append(text) or say(text, **options))
-        assert len(measure([chat], ["a b"], repeats=2)) == 2
-    assert len(said) == 3
+        asked, generate = [], chat.backend.generate
+        monkeypatch.setattr(chat.backend, "generate", lambda prompt, how: asked.append(prompt) or generate(prompt, how))
+        assert len(answers([chat], ["a b"], repeats=2)) == 2
+    assert [prompt.reuse for prompt in asked] == [False] * 3
 
 
 def test_measuring_leaves_no_history_and_uses_no_cache() -> None:
     with open_chat("smollm2-135m", backend="echo") as chat:
-        measure([chat], ["a b"], repeats=1)
+        answers([chat], ["a b"], repeats=1)
         assert chat.history == ()
-        assert chat.backend.reuse_prompt
+        assert chat.reuse_prompt
 
 
 def test_prefill_rate_is_prompt_tokens_by_first_token_time(rows: pd.DataFrame) -> None:
@@ -55,7 +56,7 @@ def test_spread_of_known_values() -> None:
     assert Spread.of([2.0]).times(10) == Spread(20.0, 20.0, 20.0, 1)
 
 
-@pytest.mark.parametrize("call", [lambda: measure([], ["a"]), lambda: Spread.of([])])
+@pytest.mark.parametrize("call", [lambda: answers([], ["a"]), lambda: Spread.of([])])
 def test_nothing_to_measure_is_a_sentence(call: object) -> None:
     with pytest.raises(InvalidInput, match="at least one"):
         call()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import exp, isclose
+from math import exp
 
-import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -12,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from helpers import scoring
 from helpers.errors import ContextOverflow, InvalidInput
-from helpers.rates import Rate, rates, wilson
+from helpers.intervals import Rate
 
 TEXT = "the cat sat on the mat and the dog sat on the cat " * 6
 
@@ -196,45 +195,3 @@ def test_a_swapped_pair_has_the_opposite_difference(model, tokenizer):
 def test_pairs_that_compare_nothing_are_refused(model, tokenizer, pairs, message):
     with pytest.raises(InvalidInput, match=message):
         scoring.paired_preference(model, tokenizer, pairs)
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)]
-)
-def test_wilson_interval_has_the_published_values(successes, trials, low, high):
-    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_wilson_interval_contains_exactly_the_shares_that_a_test_keeps():
-    """At both ends the observed share lies 1.96 standard errors of that end away: the interval's definition."""
-    for end in wilson(57, 100):
-        assert isclose(abs(0.57 - end), 1.959964 * (end * (1 - end) / 100) ** 0.5, rel_tol=1e-6)
-
-
-def test_wilson_interval_contains_the_share_whatever_the_rounding():
-    for trials in range(1, 60):
-        for successes in range(trials + 1):
-            low, high = wilson(successes, trials)
-            assert 0 <= low <= successes / trials <= high <= 1
-
-
-def test_rates_count_each_group_and_put_the_best_first():
-    rows = pd.DataFrame({"field": ["a", "b", "a", "b"], "correct": [True, True, False, True]})
-    table = rates(rows, "correct", "field")
-    assert list(zip(table["field"], table["share"], table["trials"], strict=True)) == [("b", 1.0, 2), ("a", 0.5, 2)]
-    assert (table["low"] <= table["share"]).all()
-
-
-@pytest.mark.parametrize("arguments", [(0, 0), (3, 2), (-1, 4)])
-def test_an_impossible_rate_is_refused(arguments):
-    with pytest.raises(InvalidInput, match=r"no trials|do not fit"):
-        Rate(*arguments)
-
-
-def test_a_rate_reads_as_a_sentence():
-    assert str(Rate.of([True] * 57 + [False] * 43)) == "57 of 100 = 57 % (95 % interval 47 to 66 %)"
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(InvalidInput, match="no rows"):
-        rates(pd.DataFrame({"field": [], "correct": []}), "correct", "field")

@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from helpers import bpe, corpus, distillation, export, machine, training
-from helpers.checkpoints import Row
-from helpers.files import home
+from helpers import machine
+from helpers.making import bpe, corpus, distillation, export, training
+from helpers.making.training import Row
+from helpers.models.files import home
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "curves_02.json"
 VOCABULARY = 2048

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 
-from helpers import bpe, export, machine, mixture, routing, training
+from helpers import machine
 from helpers.anatomy import count
-from helpers.checkpoints import Row
-from helpers.files import home, remove
-from helpers.mixture import Size
+from helpers.experts import mixture, routing
+from helpers.experts.mixture import Size
+from helpers.making import bpe, export, training
+from helpers.making.training import Row
+from helpers.models.files import home, remove
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 STORED, SHIPPED = DATA / "moe_05.json", DATA / "moe_05"

@@ -21,9 +21,12 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from tqdm import tqdm
 
-from helpers import catalog, checkpoints, easyvqa, machine, mini_vision, seeing, weights
-from helpers.easyvqa import Question
-from helpers.files import home
+from helpers import catalog, machine
+from helpers.making import training
+from helpers.models import miniature, sources
+from helpers.models.files import home
+from helpers.vision import easyvqa, seeing
+from helpers.vision.easyvqa import Question
 from training.pictures import moved, placed
 
 CURVE = Path(__file__).resolve().parent.parent / "data" / "vision_04.json"
@@ -67,10 +70,10 @@ def eyes(model: Any, checkpoint: Path, device: str) -> None:
     shape = torch.tensor([easyvqa.SHAPES.index(known[n][0]) for n in numbers])
     colour = torch.tensor([easyvqa.COLOURS.index(known[n][1]) for n in numbers])
     torch.manual_seed(0)
-    heads = torch.nn.Linear(mini_vision.WIDTH, len(easyvqa.SHAPES) + len(easyvqa.COLOURS))
+    heads = torch.nn.Linear(miniature.WIDTH, len(easyvqa.SHAPES) + len(easyvqa.COLOURS))
     learner = torch.nn.ModuleDict({"vision": model.model.vision_model, "heads": heads}).to(device)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=EYES["peak"], weight_decay=0.05)
-    rows = checkpoints.restore(checkpoint, learner, optimizer, EYES)
+    rows = training.restore(checkpoint, learner, optimizer, EYES)
     for step in tqdm(range(len(rows), int(EYES["steps"])), desc="eyes", initial=len(rows), total=int(EYES["steps"])):
         chance = torch.Generator().manual_seed(step)
         chosen = torch.randint(len(numbers), (int(EYES["images"]),), generator=chance)
@@ -81,7 +84,7 @@ def eyes(model: Any, checkpoint: Path, device: str) -> None:
         loss = loss + functional.cross_entropy(scores[:, len(easyvqa.SHAPES) :], colour[chosen].to(device))
         rows.append({"step": step, "loss": update(learner, optimizer, loss, eyes_pace(step) * EYES["peak"])})
         if (step + 1) % 200 == 0:
-            checkpoints.save(checkpoint, learner, optimizer, rows, EYES)
+            training.save(checkpoint, learner, optimizer, rows, EYES)
             tqdm.write(f"eyes {step + 1}: {sum(r['loss'] for r in rows[-100:]) / 100:.4f}")
 
 
@@ -90,14 +93,14 @@ def whole(model: Any, tokenizer: Any, checkpoint: Path, device: str) -> list[dic
     # The language model's weights are 16-bit numbers already, and stay as they are: nothing is lost.
     model.model.text_model.to(torch.bfloat16)
     model.lm_head.to(torch.bfloat16)
-    adapted = mini_vision.with_adapter(model).to(device)
+    adapted = miniature.with_adapter(model).to(device)
     inner = adapted.base_model.model
     vision = list(inner.model.vision_model.parameters())
     rest = [p for n, p in adapted.named_parameters() if p.requires_grad and "vision_model" not in n]
     groups = [{"params": vision, "share": EYES_PEAK}, {"params": rest, "share": PEAK}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     recipe = {"stages": len(STAGES), "steps": STEPS}
-    rows = checkpoints.restore(checkpoint, adapted, optimizer, recipe)
+    rows = training.restore(checkpoint, adapted, optimizer, recipe)
     data = Batches(tokenizer)
     for step in tqdm(range(len(rows), STEPS), desc="whole", initial=len(rows), total=STEPS):
         started = time.perf_counter()
@@ -112,7 +115,7 @@ def whole(model: Any, tokenizer: Any, checkpoint: Path, device: str) -> list[dic
             mean = sum(row["loss"] for row in rows[-25:]) / len(rows[-25:])
             if (step + 1) % SCORED_EVERY == 0 or step + 1 == STEPS:
                 rows[-1] |= held_out(inner, tokenizer)
-            checkpoints.save(checkpoint, adapted, optimizer, rows, recipe)
+            training.save(checkpoint, adapted, optimizer, rows, recipe)
             write(adapted, rows)
             tqdm.write(f"whole {step + 1}: {mean:.4f} {rows[-1]}")
     return rows
@@ -257,9 +260,9 @@ def held_out(model: Any, tokenizer: Any) -> dict[str, float]:
 
 def write(adapted: Any, rows: list[dict[str, Any]]) -> None:
     """What is shipped, in 16 bits, and the curve."""
-    mini_vision.SHIPPED.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: p.to(torch.float16).contiguous() for name, p in mini_vision.trained(adapted).items()}
-    save_file(state, mini_vision.SHIPPED)
+    miniature.SHIPPED.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: p.to(torch.float16).contiguous() for name, p in miniature.trained(adapted).items()}
+    save_file(state, miniature.SHIPPED)
     points = [{name: round(value, 4) for name, value in row.items()} for row in rows]
     CURVE.write_text(json.dumps({"machine": str(machine.describe()), "steps": points}) + "\n", encoding="utf-8")
 
@@ -270,9 +273,9 @@ def main() -> None:
     device = machine.device()
     folder = home() / "training" / "vision_04"
     folder.mkdir(parents=True, exist_ok=True)
-    language = weights.folder(catalog.card("smollm2-135m"))
-    tokenizer = mini_vision.processor(language).tokenizer
-    model = mini_vision.untrained(language, tokenizer)
+    language = sources.folder(catalog.card("smollm2-135m"))
+    tokenizer = miniature.processor(language).tokenizer
+    model = miniature.untrained(language, tokenizer)
     eyes(model, folder / "eyes.pt", device)
     whole(model, tokenizer, folder / "whole.pt", device)
 

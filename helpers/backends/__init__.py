@@ -15,8 +15,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import ClassVar
 
-from helpers import catalog, providers, templates
+from helpers import catalog
+from helpers.backends import providers
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
+from helpers.models import templates
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
 
@@ -52,8 +54,6 @@ class Backend(ABC):
     sees: bool = False
     #: What stands for an image in the text of a prompt; None where the chat template writes it itself.
     image_text: str | None = ""
-    #: Whether tokens that an earlier prompt has in common may be taken from its KV cache.
-    reuse_prompt: bool = True
 
     @classmethod
     def missing(cls) -> str | None:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-from helpers import machine, weights
+from helpers import machine
 from helpers.backends import Backend
-from helpers.background import iterate
+from helpers.backends.streams import iterate
 from helpers.errors import ContextOverflow, CourseError, DamagedFile, InvalidInput
 from helpers.machine import require_memory
+from helpers.models import sources
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 
@@ -65,7 +66,7 @@ class Engine(Backend):
                 f"llama.cpp computes with the numbers its file holds, here {stored}, not {precision}.",
                 "Leave precision out, or open the model with backend='transformers'.",
             )
-        path = weights.gguf(card)
+        path = sources.gguf(card)
         require_memory(path.stat().st_size, card.title)
         return cls(str(path), context=context, threads=threads, precision=stored)
 
@@ -98,7 +99,7 @@ class Engine(Backend):
             # llama.cpp's own order has temperature last; transformers', which the course promises, before top-k.
             "samplers": ["penalties", "temperature", "top_k", "top_p"],
             "seed": sampling.seed,
-            "cache_prompt": self.reuse_prompt,
+            "cache_prompt": prompt.reuse,
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from helpers import weights
 from helpers.backends import Backend
 from helpers.backends.transformers import ENDS
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.machine import require_memory
-from helpers.mlx_weights import BITS, converted
+from helpers.models import sources
+from helpers.models.engine_files import BITS, converted
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
@@ -60,7 +60,7 @@ class Engine(Backend):
         precision = precision or "bf16"
         if precision not in BITS:
             raise InvalidInput(f"MLX here cannot compute in {precision}.", f"Choose {', '.join(BITS)}.")
-        source = weights.folder(card)
+        source = sources.folder(card)
         require_memory(int(card.parameters * BITS[precision] / 8), card.title)
         with _process_left_alone(card):
             import mlx.core as mx
@@ -85,7 +85,7 @@ class Engine(Backend):
         if not ids:
             raise InvalidInput("The prompt is empty.")
         decoder = DecodeStream(skip_special_tokens=True)
-        with closing(self._run(ids, sampling)) as tokens:
+        with closing(self._run(ids, sampling, prompt.reuse)) as tokens:
             for token in tokens:
                 new_tokens += 1
                 ended = token in self._ends
@@ -95,14 +95,14 @@ class Engine(Backend):
                     break
         yield Chunk("", new_tokens, "stop" if ended else "length", len(ids))
 
-    def _run(self, ids: list[int], sampling: Sampling) -> Any:
+    def _run(self, ids: list[int], sampling: Sampling, reuse: bool) -> Any:
         """The new tokens, one by one, by mlx-lm's own loop."""
         import mlx.core as mx
         from mlx_lm.generate import generate_step
         from mlx_lm.sample_utils import make_logits_processors
 
         penalty = None if sampling.repetition_penalty == 1 else sampling.repetition_penalty
-        known = self._recall(ids)
+        known = self._recall(ids) if reuse else self._forget()
         steps = generate_step(
             mx.array(ids[known:]),
             self.model,
@@ -127,11 +127,17 @@ class Engine(Backend):
 
         fed = self._cache[0].offset if self._cache else 0
         known = _common(self._cached[:fed], ids[:-1])  # the last token is always read: its logits are wanted
-        if not (self.reuse_prompt and known and cache.can_trim_prompt_cache(self._cache)):
-            self._cache = cache.make_prompt_cache(self.model)
-            return 0
+        if not (known and cache.can_trim_prompt_cache(self._cache)):
+            return self._forget()
         cache.trim_prompt_cache(self._cache, fed - known)
         return known
+
+    def _forget(self) -> int:
+        """Empties the KV cache; the 0 tokens that it then holds."""
+        from mlx_lm.models import cache
+
+        self._cache = cache.make_prompt_cache(self.model)
+        return 0
 
     def close(self) -> None:
         self.model, self._cache = None, []

@@ -2,21 +2,268 @@
 
 Its OpenAI routes are reached like any provider's: `open_chat("phi-4-mini", provider="ollama")`. The native ones add
 what those lack: the size of the context, top-k, the number of threads.
+
+
+The models of an Ollama that runs on this machine: which are there, what they are, how to get and to make one.
+
+Ollama is a program of its own, with llama.cpp and its kin inside. It answers at `OLLAMA_HOST`, by default on port 11434
+of loopback; `providers.route("ollama")` is the way to its OpenAI routes, and this module speaks its native ones
+(https://docs.ollama.com/api) through the official client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+import json
+import os
+import platform
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from helpers import machine, ollama_models, providers
+from helpers import catalog, errors, machine
+from helpers.backends import providers
 from helpers.backends.hosted import Hosted, Piece
-from helpers.errors import ModelGone, ModelUnavailable, RemoteError, RequestRefused, Unreachable, UnsupportedOption
-from helpers.ollama_models import READ_SECONDS, full_name, plain_errors
+from helpers.backends.remote import Patience, Route, broken_line, fetch, refusal, unreadable
+from helpers.errors import (
+    CourseError,
+    InvalidInput,
+    ModelGone,
+    ModelUnavailable,
+    RemoteError,
+    RequestRefused,
+    UnknownModel,
+    Unreachable,
+    UnsupportedOption,
+)
 from helpers.records import ModelCard, Prompt, Sampling, Turn
-from helpers.remote import Patience
+
+INSTALL = "python3 course.py lab --engines"
+#: Since this version an answer can be held to a JSON schema.
+OLDEST = (0, 5)
+#: Four bits a weight and a scale for each small block of them, as Ollama's library keeps most models.
+BYTES_PER_PARAMETER = 0.6
+#: A model that is asked for the first time is read from the disk, which can take minutes.
+READ_SECONDS = 300.0
+#: The words with which a pull fails or a model does not load, and what they mean.
+MEANINGS: tuple[tuple[str, type[CourseError], str, str], ...] = (
+    (r"newer version", errors.RequestRefused, "This Ollama is too old for {model}.", "Update it: {install}."),
+    (
+        r"file does not exist",
+        errors.ModelGone,
+        "Ollama's library has no model {model!r}.",
+        "Look at ollama.com/search.",
+    ),
+    (r"no space left", errors.NotEnoughDisk, "The disk became full while Ollama stored {model}.", "Free some space."),
+    (r"more system memory", errors.NotEnoughMemory, "{model} does not fit into memory.", "Open a smaller model."),
+)
+INSTRUCTIONS = {
+    "Darwin": "get the app from https://ollama.com/download and open it, or `brew install ollama` and `ollama serve`",
+    "Windows": "`winget install Ollama.Ollama`, or the installer from https://ollama.com/download; "
+    "it then runs beside the clock, and the Start menu starts it again",
+    "Linux": "`curl -fsSL https://ollama.com/install.sh | sh`, then `ollama serve` where it does not run yet",
+}
+
+
+def route() -> Route:
+    """The way to the native routes."""
+    way = providers.route("ollama")
+    return Route(way.title, way.address.removesuffix("/v1"))
+
+
+def how_to_start() -> str:
+    """What to type on this system to have an Ollama that answers."""
+    return INSTRUCTIONS.get(platform.system(), "see https://ollama.com/download")
+
+
+def version(*, seconds: float = 2.0) -> str:
+    """The version of the Ollama that answers."""
+    try:
+        return str(fetch(route(), "/api/version", seconds=seconds)["version"])
+    except errors.Unreachable:
+        raise _not_running() from None
+    except KeyError:
+        raise unreadable(route(), "it does not tell its version, so it is no Ollama") from None
+
+
+def too_old(number: str) -> str | None:
+    """Why an Ollama of this version does not serve the course, as a sentence; None when it does.
+
+    >>> too_old("0.3.14")
+    'Ollama 0.3.14 is too old: the course needs 0.5 or newer'
+    """
+    parts = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
+    if not parts or parts >= OLDEST or parts == (0, 0):  # what somebody compiled calls itself 0.0.0
+        return None
+    return f"Ollama {number} is too old: the course needs {'.'.join(map(str, OLDEST))} or newer"
+
+
+def client(*, read_seconds: float = READ_SECONDS) -> Any:
+    """The official client, pointed at the Ollama that runs here."""
+    try:
+        import ollama
+    except ImportError:
+        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", INSTALL) from None
+    way = route()
+    # A proxy must not see what is meant for this machine.
+    return ollama.Client(way.address, timeout=(5, read_seconds, read_seconds, 5), trust_env=not way.is_loopback)
+
+
+def installed() -> list[dict[str, Any]]:
+    """The models that this Ollama has, a tidy row each; `model` is the catalog's name where it knows the model."""
+    with plain_errors(), client(read_seconds=10) as asked:
+        models = asked.list().models
+    ours = {full_name(card.tags["ollama"]): card.name for card in catalog.cards() if "ollama" in card.tags}
+    ours |= {full_name(card.name): card.name for card in catalog.cards()}
+    return [
+        {
+            "name": found.model,
+            "model": ours.get(full_name(found.model)),
+            "gib": round((found.size or 0) / machine.GIB, 2),
+            "family": found.details.family if found.details else None,
+            "parameters": found.details.parameter_size if found.details else None,
+            "quantization": found.details.quantization_level if found.details else None,
+        }
+        for found in models
+        if found.model
+    ]
+
+
+def phi() -> list[dict[str, Any]]:
+    """The Phi models among the installed; a dolphin is none."""
+    return [row for row in installed() if re.search(r"(?<![a-z])phi", row["name"].lower())]
+
+
+def show(name: str) -> dict[str, Any]:
+    """What Ollama tells of one model: its template, its parameters, its sizes and what it can do."""
+    model = name_of(name)
+    with plain_errors(model), client(read_seconds=10) as asked:
+        told = asked.show(model)
+    facts: Mapping[str, Any] = told.modelinfo or {}
+    return {
+        "name": model,
+        "architecture": facts.get("general.architecture"),
+        "parameters": facts.get("general.parameter_count"),
+        "context": next((value for key, value in facts.items() if key.endswith(".context_length")), None),
+        "quantization": told.details.quantization_level if told.details else None,
+        "capabilities": tuple(told.capabilities or ()),
+        "settings": told.parameters or "",
+        "template": told.template or "",
+    }
+
+
+def pull(name: str, *, attempts: int = 3) -> str:
+    """Ollama's name of the model, once Ollama has it: a catalog's name or one of Ollama's own.
+
+    What was downloaded stays with Ollama when the line breaks, and the next attempt continues there.
+    """
+    from tqdm import tqdm
+
+    model, card = name_of(name), _card(name)
+    _say_size(model, card)
+    for attempt in range(1, attempts + 1):
+        try:
+            bar = tqdm(unit="B", unit_scale=True, desc=model, leave=False)
+            with bar, plain_errors(model), client(read_seconds=60) as asked:
+                for status, done, total in progress(asked.pull(model, stream=True)):
+                    bar.total, bar.n = total or None, done
+                    bar.set_description(status)
+            print(f"Ollama has {model}.")
+            return model
+        except (errors.ConnectionLost, errors.TimedOut) as error:
+            if attempt == attempts:
+                step = "Run again: what was downloaded is kept, and the pull continues there."
+                raise type(error)(error.message, step) from None
+    raise InvalidInput(f"attempts={attempts} is out of range.", "Give it at least one.")
+
+
+def progress(lines: Iterable[Any]) -> Iterator[tuple[str, int, int]]:
+    """Status, bytes done and bytes in all, from the lines of `/api/pull`; every layer's bytes are told apart."""
+    layers: dict[str, tuple[int, int]] = {}
+    status = ""
+    for line in lines:
+        status = line.status or status
+        if line.digest:
+            layers[line.digest] = (line.completed or 0, line.total or 0)
+        yield status, sum(done for done, _ in layers.values()), sum(total for _, total in layers.values())
+    if status != "success":
+        raise errors.ConnectionLost(f"The pull ended before the model was whole, at {status!r}.")
+
+
+def name_of(name: str) -> str:
+    """What Ollama calls a model: the tag in its card; a name that the catalog does not have is taken for Ollama's."""
+    card = _card(name)
+    return providers.provider("ollama").model(card) if card else name
+
+
+def full_name(name: str) -> str:
+    """A name with its tag, which is `latest` where none is said.
+
+    >>> full_name("phi3.5")
+    'phi3.5:latest'
+    """
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+@contextmanager
+def plain_errors(model: str = "") -> Iterator[None]:
+    """Turns what goes wrong between the client and Ollama into the course's sentences."""
+    try:
+        import httpx
+        import ollama
+    except ImportError:
+        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", INSTALL) from None
+    try:
+        yield
+    except CourseError:
+        raise
+    except ollama.ResponseError as error:
+        raise _refused(str(error.error), error.status_code, model) from None
+    except (httpx.HTTPError, OSError) as error:
+        broken = broken_line(route(), error)
+        raise (_not_running() if type(broken) is errors.Unreachable else broken) from None
+    except (ValueError, AttributeError, TypeError):
+        raise unreadable(route(), "its JSON is damaged or of another form") from None
+
+
+def _refused(said: str, status: int, model: str) -> CourseError:
+    """The error that Ollama's own words stand for; in the midst of a stream they come without a status."""
+    for pattern, kind, message, step in MEANINGS:
+        if re.search(pattern, said):
+            return kind(message.format(model=model), step.format(install=how_to_start()))
+    if status == 404:
+        step = f"Type `ollama pull {model}`, or call helpers.backends.ollama.pull({model!r})."
+        return errors.ModelGone(f"Ollama does not have the model {model!r}.", step, status=status)
+    if status < 0:
+        step = "Ask again; if it fails again, the server's own log says more."
+        return errors.ServerFault(f"Ollama failed in the midst of its answer. It says: {route().quote(said)}", step)
+    return refusal(route(), status, {}, json.dumps({"error": said}), model)
+
+
+def _not_running() -> errors.Unreachable:
+    return errors.Unreachable(f"No Ollama answers at {route().address}.", f"To have one here: {how_to_start()}.")
+
+
+def _card(name: str) -> ModelCard | None:
+    try:
+        return catalog.card(name)
+    except UnknownModel:
+        return None
+
+
+def _say_size(model: str, card: ModelCard | None) -> None:
+    """Says what the pull takes and what is free, and refuses what does not fit."""
+    size = int(card.parameters * BYTES_PER_PARAMETER) if card else 0
+    about = f"about {size / machine.GIB:.1f} GiB" if card else "a size that Ollama tells when it begins"
+    if not route().is_loopback:
+        print(f"{model}: {about}, stored where that Ollama runs.")
+        return
+    folder = Path(os.environ.get("OLLAMA_MODELS") or Path.home() / ".ollama" / "models")
+    print(f"{model}: {about}; {machine.free_disk_gib(folder):.1f} GiB of disk are free.")
+    machine.require_disk(size, folder, model)
+
 
 #: What Ollama would otherwise set by itself: it means the same here as on every backend.
 NEUTRAL = {"repeat_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -32,7 +279,7 @@ class Engine(Hosted):
 
     name = "ollama"
     package = "ollama"
-    install = ollama_models.INSTALL
+    install = INSTALL
     hosted = False  # a program on this machine, with the models that it keeps here
     honours = frozenset({"max_new_tokens", "temperature", "top_k", "seed", "stop", "json_schema"})
 
@@ -48,9 +295,9 @@ class Engine(Hosted):
         if reason:
             return reason
         try:
-            return ollama_models.too_old(ollama_models.version(seconds=0.5))
+            return too_old(version(seconds=0.5))
         except Unreachable as error:
-            return f"{error.message.rstrip('.')}: {ollama_models.how_to_start()}"
+            return f"{error.message.rstrip('.')}: {how_to_start()}"
         except RemoteError as error:
             return error.message
 
@@ -67,9 +314,9 @@ class Engine(Hosted):
                 f"Ollama computes with the numbers that its file holds, so it takes no precision={precision!r}.",
                 "Leave it out; another tag of Ollama's, such as phi3.5:3.8b-mini-instruct-q8_0, is another file.",
             )
-        stale = ollama_models.too_old(ollama_models.version())
+        stale = too_old(version())
         if stale:
-            raise RequestRefused(f"{stale}.", f"Update it: {ollama_models.how_to_start()}.")
+            raise RequestRefused(f"{stale}.", f"Update it: {how_to_start()}.")
         row = _installed(card)
         engine = cls(card, row["name"], context=context, threads=threads)
         engine.precision = str(row["quantization"] or "as served").lower()
@@ -85,7 +332,7 @@ class Engine(Hosted):
         )
 
     def _connect(self) -> Any:
-        return ollama_models.client()
+        return client()
 
     def _chat(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Generator[Piece, None, None]:
         schema = None if sampling.json_schema is None else dict(sampling.json_schema)
@@ -117,7 +364,7 @@ class Engine(Hosted):
 
 def _installed(card: ModelCard) -> dict[str, Any]:
     """The row of a card's model: the one made from the course's own file if it is there, else the library's."""
-    rows = {full_name(row["name"]): row for row in ollama_models.installed()}
+    rows = {full_name(row["name"]): row for row in installed()}
     for name in (card.name, card.tags.get("ollama", card.name)):
         if full_name(name) in rows:
             return rows[full_name(name)]
@@ -129,7 +376,7 @@ def _installed(card: ModelCard) -> dict[str, Any]:
     name = card.tags["ollama"]
     raise ModelGone(
         f"This Ollama does not have {card.title}, which it calls {name!r}.",
-        f"Type `ollama pull {name}`, or call helpers.ollama_models.pull({card.name!r}).",
+        f"Type `ollama pull {name}`, or call helpers.backends.ollama.pull({card.name!r}).",
     )
 
 

@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helpers import engine_files, images, machine, templates
+from helpers import images, machine
 from helpers.backends import Backend
 from helpers.backends.vocabulary import Vocabulary
 from helpers.errors import DamagedFile, InvalidInput
 from helpers.machine import require_memory
+from helpers.models import engine_files, templates
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
 CONFIG = "genai_config.json"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from helpers.backends.hosted import Hosted, Piece
-from helpers.faults import broken_line, refusal, unreadable
+from helpers.backends.remote import broken_line, refusal, unreadable
 from helpers.records import Sampling
 
 

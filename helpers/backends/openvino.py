@@ -15,12 +15,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from helpers import engine_files, machine
+from helpers import machine
 from helpers.backends import Backend
+from helpers.backends.streams import iterate
 from helpers.backends.vocabulary import Vocabulary
-from helpers.background import iterate
 from helpers.errors import DamagedFile, InvalidInput
 from helpers.machine import require_memory
+from helpers.models import engine_files
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 GRAPH = "openvino_model.xml"

@@ -7,11 +7,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from helpers import machine, templates, weights
+from helpers import machine
 from helpers.backends import Backend, vision
-from helpers.background import iterate
+from helpers.backends.streams import iterate
 from helpers.errors import InvalidInput
 from helpers.machine import require_memory
+from helpers.models import sources, templates
 from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 
 #: Bytes of one weight in the precisions that this backend can compute with.
@@ -59,7 +60,7 @@ class Engine(Backend):
         if precision not in PRECISIONS:
             raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
         require_memory(card.parameters * PRECISIONS[precision], card.title)  # before anything is downloaded for it
-        folder = weights.folder(card)
+        folder = sources.folder(card)
         import torch
         from transformers import AutoTokenizer
         from transformers.utils import logging

@@ -1,0 +1,77 @@
+"""Questions with the tool call that answers them: to show a model what is asked of it, and to score what it chose.
+
+A small model copies the examples in front of it, above all the last one, rather than that it understands what a tool
+is for. So it is shown those that are nearest to the question (Liu et al. 2022, "What Makes Good In-Context Examples
+for GPT-3?"), the nearest last. Near means: rare words in common, whatever the numbers and the quoted texts are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helpers.errors import InvalidInput
+from helpers.instruct.faq import Entry, Faq
+
+PATH = Path(__file__).resolve().parents[2] / "data" / "agent_questions.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question and the call for it; `accepted` are other arguments as good, `result` and `answer` what comes after.
+
+    The tool "answer" means that none is needed.
+    """
+
+    question: str
+    tool: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    accepted: tuple[Mapping[str, Any], ...] = ()
+    result: str = ""
+    answer: str = ""
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The call as the model is to write it."""
+        return {"tool": self.tool, "arguments": dict(self.arguments)}
+
+
+def load(part: str = "questions") -> list[Example]:
+    """The course's own: the thirty "questions", the "examples" that a model is shown, or "dev" to try things on.
+
+    >>> load("examples")[0].call
+    {'tool': 'calculator', 'arguments': {'expression': '12 * 15'}}
+    """
+    parts = json.loads(PATH.read_text(encoding="utf-8"))
+    if part not in parts:
+        raise InvalidInput(f"There are no agent's questions called {part!r}.", f"Choose from {', '.join(parts)}.")
+    return [Example(**{**item, "accepted": tuple(item.get("accepted", ()))}) for item in parts[part]]
+
+
+def masked(question: str) -> str:
+    """The question with one word for any number and for any quoted text: they do not tell which tool fits.
+
+    >>> masked('Translate "Good morning" 20 times.')
+    'Translate quoted number times.'
+    """
+    return re.sub(r"\d[\d.,]*", "number", re.sub(r'"[^"]*"', "quoted", question))
+
+
+class Nearest:
+    """Examples that can be searched by a question."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = list(examples)
+        entries = [Entry(str(place), masked(one.question), "", one.tool) for place, one in enumerate(examples)]
+        self._faq = Faq(entries) if entries else None
+
+    def __call__(self, question: str, n: int) -> list[Example]:
+        """The n nearest examples, the nearest last, where a model looks first."""
+        if self._faq is None:
+            return []
+        found = self._faq.search(masked(question), n)
+        return [self._examples[int(entry.id)] for entry, _ in reversed(found)]

@@ -1,0 +1,131 @@
+"""How well an agent chooses: the tool, its arguments, and whether what it wrote was a call at all.
+
+The choice is scored apart from the answer. Arguments are right where they equal accepted ones, or where the tool makes
+the same of them: `12*15` and `15 * 12` are one call. Three rules without a model tell what a score is worth.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from helpers.agents.agent import Agent, Choice
+from helpers.agents.examples import Example, Nearest
+from helpers.agents.tools import Tool
+from helpers.errors import CourseError
+from helpers.intervals import Rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A rule of a few words for each tool. Whoever wrote it knew the questions, so its score flatters it.
+KEYWORDS = {
+    "translate": r"\btranslate\b|\bsay\b|\b(French|German|Spanish|Swedish|Chinese|English)\b",
+    "text_statistics": r"\bwords?\b|\bletters?\b|\bsentences?\b|\bcount\b",
+    "search_course": r"\bcourse\b|\blessons?\b",
+    "convert_units": r"\bconvert\b|\b(miles|kilometres|metres|feet|celsius|fahrenheit|kilograms|pounds|hours|mph)\b",
+    "calculator": r"\d",
+}
+MEASURES = ("tool", "arguments", "valid")
+
+
+def score(agent: Agent, questions: Sequence[Example]) -> pd.DataFrame:
+    """One row a question: the `choice`, and whether the `tool` and its `arguments` are right and the call was `valid`.
+
+    What counts is what the model writes first: it is not asked again. Where no tool is needed, `arguments` has no
+    value.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_row(agent, question) for question in questions])
+
+
+def compare(agents: Mapping[str, Agent], questions: Sequence[Example]) -> pd.DataFrame:
+    """`score` of several agents with their names in the column `agent`.
+
+    Each question goes to all of them in turn, so that those with the same prompt share its KV cache.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([{"agent": name} | _row(agent, one) for one in questions for name, agent in agents.items()])
+
+
+def summary(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:
+    """One row for each group and measure: the `share` with its 95 % interval (Wilson's), and the `questions`."""
+    import pandas as pd
+
+    table = []
+    for name, part in rows.groupby(by, sort=False):
+        for measure in [measure for measure in MEASURES if measure in part]:
+            rate = Rate.of(part[measure].dropna())
+            low, high = rate.interval
+            table.append({by: name, "measure": measure, "right": rate.successes, "questions": rate.trials})
+            table[-1] |= {"share": rate.share, "low": low, "high": high}
+    return pd.DataFrame(table)
+
+
+def baselines(examples: Sequence[Example], questions: Sequence[Example]) -> pd.DataFrame:
+    """The tool that three rules choose, in the form of `score`'s rows: no model is asked."""
+    import pandas as pd
+
+    common = Counter(question.tool for question in questions).most_common(1)[0][0]
+    near = Nearest(examples)
+    rules: dict[str, Callable[[str], str]] = {
+        "keywords": by_keyword,
+        "nearest example": lambda question: near(question, 1)[0].tool,
+        "most common tool": lambda _: common,
+    }
+    return pd.DataFrame(
+        [{"agent": name, "tool": rule(one.question) == one.tool} for one in questions for name, rule in rules.items()]
+    )
+
+
+def by_keyword(question: str) -> str:
+    """The first tool of `KEYWORDS` whose words are in the question; "answer" where none is.
+
+    >>> by_keyword("What is 2 plus 2?")
+    'calculator'
+    """
+    found = (name for name, words in KEYWORDS.items() if re.search(words, question, re.IGNORECASE))
+    return next(found, "answer")
+
+
+def right_arguments(used: Tool, question: Example, choice: Choice) -> bool:
+    """Whether the choice, which names the right tool, has arguments as good as the expected ones."""
+    if choice.problem:
+        return False
+    try:
+        wanted = [used.validate(arguments) for arguments in (question.arguments, *question.accepted)]
+        if any(_alike(choice.arguments, arguments) for arguments in wanted):
+            return True
+        # A translation is written by a model: asking it again would tell nothing.
+        return used.name != "translate" and bool(used(choice.arguments) == used(question.arguments))
+    except CourseError:
+        return False
+
+
+def _row(agent: Agent, question: Example) -> dict[str, Any]:
+    choice = agent.choose(question.question, repair=False)
+    chosen = choice.tool == question.tool
+    needed = question.tool != "answer"
+    return {
+        "question": question.question,
+        "expected": question.tool,
+        "choice": str(choice),
+        "tool": chosen,
+        "arguments": chosen and right_arguments(agent.tools[question.tool], question, choice) if needed else None,
+        "valid": not choice.problem,
+    }
+
+
+def _alike(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return given.keys() == wanted.keys() and all(_same(given[name], wanted[name]) for name in wanted)
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    if isinstance(given, float) and isinstance(wanted, float):
+        return math.isclose(given, wanted)
+    return str(given).strip(' .?"').lower() == str(wanted).strip(' .?"').lower()

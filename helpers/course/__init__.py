@@ -1,0 +1,1 @@
+"""How notebooks are executed, stored and cleaned: for `course.py`, not for learners."""

@@ -1,0 +1,144 @@
+"""Does another engine give the same answers? Agreement of greedy answers with the reference's, and perplexity.
+
+The reference is transformers in bf16. Its greedy answer is a chain of choices, and where two tokens are nearly as
+likely, rounding alone decides; from there on two answers have nothing in common. So the fixed questions come in two
+kinds. At each token of a *clear* answer the reference prefers its choice to the next by `CLEAR` nats or more: an engine
+that answers otherwise is wrong, or its weights are another model's. *Open* answers have near-ties, and show how far an
+engine keeps pace.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from helpers.backends import Backend
+from helpers.chat import Chat
+from helpers.errors import InvalidInput
+from helpers.records import Reply, Turn
+
+#: The least margin, in nats, of a clear answer.
+CLEAR = 0.5
+#: How many of the likeliest tokens llama.cpp is asked for; the whole vocabulary would take 30 times as long to send.
+LIKELIEST = 1000
+
+
+def questions(kind: str | None = None) -> list[dict[str, Any]]:
+    """The fixed questions of one kind, "clear" or "open", or all: `prompt`, `kind`, `max_new_tokens`, `margin`."""
+    return [dict(row) for row in _data()["prompts"] if kind in (None, row["kind"])]
+
+
+def text() -> str:
+    """The fixed text whose perplexity is compared."""
+    return str(_data()["text"])
+
+
+@cache
+def _data() -> dict[str, Any]:
+    path = Path(__file__).resolve().parents[2] / "data" / "engine_prompts.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def token_agreement(reference: Sequence[int], answer: Sequence[int]) -> float:
+    """The share of an answer up to the first token that differs; of the longer of the two, so 1 means equal.
+
+    After that token the two continue different texts, so what agrees there is chance.
+
+    >>> token_agreement([5, 6, 7, 8], [5, 6, 9, 8])
+    0.5
+    """
+    longer = max(len(reference), len(answer))
+    shared = next((n for n, (a, b) in enumerate(zip(reference, answer, strict=False)) if a != b), None)
+    if shared is None:
+        shared = min(len(reference), len(answer))
+    return shared / longer if longer else 1.0
+
+
+def margin(chat: Chat, prompt: str, reply: Reply) -> float:
+    """The smallest lead, in nats, that a token of the greedy answer has over the next likeliest; transformers only.
+
+    The end token of a whole answer counts too.
+    """
+    import torch
+
+    backend: Any = chat.backend
+    asked = list(backend.encode([Turn("user", prompt)]).tokens)
+    end = [backend.tokenizer.eos_token_id] if reply.finish_reason == "stop" else []
+    ids = torch.tensor([asked + backend.tokenize(reply.text) + end], device=backend.model.device)
+    with torch.inference_mode():
+        best = backend.model(ids).logits[0, len(asked) - 1 : -1].float().topk(2).values
+    return float((best[:, 0] - best[:, 1]).min())
+
+
+def perplexity(chat: Chat, passage: str | None = None) -> float | None:
+    """The perplexity of the fixed text, or of another, on this engine; None where it gives no log-probabilities.
+
+    exp(−mean log p(token | tokens before it)) over all tokens but the first, as in `scoring.perplexity`.
+    """
+    reader = _READERS.get(chat.backend.name)
+    if reader is None:
+        return None
+    ids = chat.backend.tokenize(text() if passage is None else passage)
+    if len(ids) < 2:
+        raise InvalidInput("Perplexity needs a text of two tokens or more.", "Give a longer text.")
+    found = reader(chat.backend, ids)
+    return exp(-sum(found) / len(found))
+
+
+def _by_transformers(backend: Any, ids: list[int]) -> list[float]:
+    import torch
+
+    with torch.inference_mode():
+        logits = backend.model(torch.tensor([ids], device=backend.model.device)).logits[0].float().log_softmax(-1)
+    return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+
+
+def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
+    """llama.cpp tells the likeliest next tokens, so the text is asked for one token at a time."""
+    return [_asked(backend, ids[:place], ids[place]) for place in range(1, len(ids))]
+
+
+def _asked(backend: Any, before: list[int], token: int) -> float:
+    for count in (LIKELIEST, 1_000_000):  # a token that is not among the likeliest is looked for among all
+        body = {"prompt": before, "n_predict": 1, "temperature": 1.0, "n_probs": count, "cache_prompt": True}
+        body |= {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        likely = backend._ask("/completion", body)["completion_probabilities"][0]["top_logprobs"]
+        for entry in likely:
+            if entry["id"] == token:
+                return float(entry["logprob"])
+    raise InvalidInput(f"llama.cpp gives no probability of the token {token}.", "Is it of this model's vocabulary?")
+
+
+def _by_mlx(backend: Any, ids: list[int]) -> list[float]:
+    import mlx.core as mx
+    from mlx import nn
+
+    logits = backend.model(mx.array([ids]))[0].astype(mx.float32)
+    likelihoods = nn.log_softmax(logits, axis=-1)
+    return [float(likelihoods[place, token]) for place, token in enumerate(ids[1:])]
+
+
+def _by_onnx_genai(backend: Any, ids: list[int]) -> list[float]:
+    import onnxruntime_genai
+    import torch
+
+    parameters = onnxruntime_genai.GeneratorParams(backend._model)
+    parameters.set_search_options(max_length=len(ids) + 1)
+    generator = onnxruntime_genai.Generator(backend._model, parameters)
+    generator.append_tokens(ids)
+    logits = torch.tensor(generator.get_output("logits"))[0].float().log_softmax(-1)
+    return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+
+
+#: Engines that give log-probabilities, and how they are read.
+_READERS: dict[str, Callable[[Backend, list[int]], list[float]]] = {
+    "transformers": _by_transformers,
+    "llamacpp": _by_llamacpp,
+    "mlx": _by_mlx,
+    "onnx-genai": _by_onnx_genai,
+}

@@ -1,0 +1,1 @@
+"""Notebook 05: a mixture of experts counted, trained against dense twins, and looked into."""

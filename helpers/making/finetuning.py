@@ -1,0 +1,281 @@
+"""Fine-tuning by LoRA: two thin matrices beside each big one, and only the thin ones learn.
+
+    h = W x + (α / r) · B A x        W: d × k, frozen     A: r × k     B: d × r     r ≪ d, k
+
+B starts at zero, so training starts from the model as it was. Afterwards B A can be added into W, and the model costs
+what it cost before (Hu et al. 2021, LoRA, section 4).
+
+
+One narrow, useful task: a date as people write it, turned into ISO form (ISO 8601-1:2019, section 5.2.2).
+
+The data are generated and split by date, so that no held-out date was ever trained on, in any wording.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import InvalidInput
+from helpers.making.training import Batch, BatchAt
+
+if TYPE_CHECKING:
+    import torch
+
+
+MONTHS = ("January February March April May June July August September October November December").split()
+UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
+FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2039, 12, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A date as it was written, in which `form`, and its ISO form."""
+
+    text: str
+    iso: str
+    form: str
+
+
+def number(value: int) -> str:
+    """A number below 100 in words.
+
+    >>> number(87)
+    'eighty-seven'
+    """
+    if value < 20:
+        return UNITS[value]
+    return TENS[value // 10] + (f"-{UNITS[value % 10]}" if value % 10 else "")
+
+
+def ordinal(day: int) -> str:
+    """A day of the month in words.
+
+    >>> ordinal(23)
+    'twenty-third'
+    """
+    if day <= 20:
+        return ORDINALS[day - 1]
+    return "thirtieth" if day == 30 else f"{TENS[day // 10]}-{ORDINALS[day % 10 - 1]}"
+
+
+def year(value: int) -> str:
+    """A year as it is spoken.
+
+    >>> year(1987), year(2004), year(2024)
+    ('nineteen eighty-seven', 'two thousand and four', 'twenty twenty-four')
+    """
+    if 2000 <= value < 2010:
+        return "two thousand" + (f" and {number(value % 10)}" if value % 10 else "")
+    return f"{number(value // 100)} {number(value % 100)}"
+
+
+#: Two slips of the pen for each month.
+SLIPS = (
+    "Janaury Januray Feburary Febuary Marhc Mach Arpil Aprl Mai Maay Jnue Juen Jluy Jully Agust Augsut "
+    "Setpember Septmeber Otcober Octobre Novmeber Novemer Decemebr Dicember"
+).split()
+
+
+#: Each way of writing a date; `c` is a source of chance.
+FORMS: dict[str, Callable[[datetime.date, random.Random], str]] = {
+    "day first": lambda d, c: f"the {ordinal(d.day)} of {MONTHS[d.month - 1]} {d.year}",
+    "month first": lambda d, c: f"{MONTHS[d.month - 1]} the {ordinal(d.day)}, {d.year}",
+    "spoken year": lambda d, c: f"the {ordinal(d.day)} of {MONTHS[d.month - 1]}, {year(d.year)}",
+    "spoken, month first": lambda d, c: f"{MONTHS[d.month - 1]} the {ordinal(d.day)}, {year(d.year)}",
+    "misspelt month": lambda d, c: f"the {ordinal(d.day)} of {SLIPS[2 * (d.month - 1) + c.randrange(2)]} {d.year}",
+}
+
+
+def examples(count: int, held_out: int, *, seed: int = 0) -> tuple[list[Example], list[Example]]:
+    """(to train on, held out): different dates, the forms taking turns."""
+    days = (LAST - FIRST).days + 1
+    if count < 1 or held_out < 1 or count + held_out > days:
+        raise InvalidInput(
+            f"{count} and {held_out} examples cannot be made: there are {days:,} dates from {FIRST} to {LAST}.",
+            "Ask for one or more of each, and fewer in all than there are dates.",
+        )
+    chance, forms = random.Random(seed), list(FORMS)
+    chosen = [FIRST + datetime.timedelta(n) for n in chance.sample(range(days), count + held_out)]
+    made = [
+        Example(FORMS[form](day, chance), day.isoformat(), form)
+        for n, day in enumerate(chosen)
+        for form in [forms[n % len(forms)]]
+    ]
+    return made[:count], made[count:]
+
+
+def by_rules(text: str) -> str | None:
+    """The ISO form by rules that a programmer would write first; None where they do not fit.
+
+    They know ordinals, months by name and years in digits, in any order, but no spoken years and no
+    misspelt months.
+    """
+    words = re.findall(r"[a-z]+(?:-[a-z]+)?|\d+", text.lower())
+    months = [MONTHS.index(word.capitalize()) + 1 for word in words if word.capitalize() in MONTHS]
+    years = [int(word) for word in words if len(word) == 4 and word.isdigit()]
+    days = [n for n in range(1, 32) if ordinal(n) in words]
+    if not (len(months) == len(years) == len(days) == 1):
+        return None
+    try:
+        return datetime.date(years[0], months[0], days[0]).isoformat()
+    except ValueError:  # the 31st of April
+        return None
+
+
+#: The attention's four matrices, as in section 7.1 of the paper.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+#: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
+#: and read badly (Xiao et al. 2023, arXiv 2309.17453), so it is none of the date.
+PROMPT = "Date: {text}\nISO:"
+#: The same as a chat template, so that `open_chat` asks in the way that was trained.
+TEMPLATE = "Date: {{ messages[-1].content }}\nISO:"
+#: Ten characters, each a token in SmolLM2's tokenizer, and the end of the answer.
+ANSWER_TOKENS = 11
+
+
+def base() -> tuple[Any, Any]:
+    """SmolLM2-135M-Instruct in fp32 and its tokenizer: (model, tokenizer)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as told
+
+    from helpers import catalog, machine
+    from helpers.models import sources
+
+    folder = sources.folder(catalog.card("smollm2-135m"))
+    told.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return model.to(machine.device()), AutoTokenizer.from_pretrained(folder)
+
+
+def with_adapter(model: Any, *, rank: int = 8, targets: Sequence[str] = TARGETS, seed: int = 0) -> Any:
+    """The model, frozen, with a LoRA adapter of that rank beside each target matrix (α = 2r)."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    if rank < 1:
+        raise InvalidInput(f"An adapter of rank {rank} has no weights.", "Choose 1 or more; 8 is common.")
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            with _quiet():
+                return get_peft_model(model, config)
+        except ValueError as error:
+            raise InvalidInput(f"The model has no matrices named {', '.join(targets)}.") from error
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """The base model with the adapter that `model.save_pretrained(folder)` wrote."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file():
+        raise InvalidInput(f"{folder} holds no adapter.", "Give the folder that save_pretrained wrote.")
+    with _quiet():
+        return PeftModel.from_pretrained(model, str(folder))
+
+
+def batches(tokenizer: Any, examples: Sequence[Example], *, rows: int, seed: int = 0) -> BatchAt:
+    """A function from the step to its batch: every example once, in random order, before any comes again."""
+    if not examples or rows < 1:
+        raise InvalidInput("There are no examples to train on.", "Give one or more, and one or more a batch.")
+
+    def batch_at(step: int) -> Batch:
+        places = [divmod(n, len(examples)) for n in range(step * rows, (step + 1) * rows)]
+        orders = {turn: random.Random(f"{seed} {turn}").sample(examples, len(examples)) for turn, _ in places}
+        return answered(tokenizer, [orders[turn][place] for turn, place in places])
+
+    return batch_at
+
+
+def answered(tokenizer: Any, examples: Sequence[Example]) -> Batch:
+    """Prompts with their answers, padded on the left so that all answers stand in the last 11 columns."""
+    answers = [[*_ids(tokenizer, e.iso), tokenizer.eos_token_id] for e in examples]
+    if {len(ids) for ids in answers} != {ANSWER_TOKENS}:
+        raise InvalidInput("An answer is not a date in ISO form.", "Write it as in 1987-03-05.")
+    return _padded(tokenizer, [_prompt(tokenizer, e.text) + a for e, a in zip(examples, answers, strict=True)])
+
+
+def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """The mean surprise over the answers alone: the model need not learn how people write."""
+    import torch
+
+    # Logits of the whole vocabulary are needed only where an answer token is predicted.
+    logits = model(**batch, logits_to_keep=ANSWER_TOKENS + 1, use_cache=False).logits[:, :-1]
+    wanted = batch["input_ids"][:, -ANSWER_TOKENS:]
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
+
+
+def answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50) -> list[str]:
+    """What the model writes for each text, greedily."""
+    import torch
+
+    written = []
+    model.eval()
+    for start in range(0, len(texts), rows):
+        batch = _padded(tokenizer, [_prompt(tokenizer, text) for text in texts[start : start + rows]])
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        with torch.inference_mode(), _quiet():
+            ids = model.generate(
+                **batch, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        new = ids[:, batch["input_ids"].shape[1] :]
+        written += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    return written
+
+
+def verdicts(examples: Sequence[Example], given: Sequence[str | None], method: str) -> list[dict[str, Any]]:
+    """One row an example: method, form, what was wanted, what was given, and whether they are the same."""
+    return [
+        {"method": method, "form": e.form, "text": e.text, "wanted": e.iso, "given": g, "right": g == e.iso}
+        for e, g in zip(examples, given, strict=True)
+    ]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _prompt(tokenizer: Any, text: str) -> list[int]:
+    return _ids(tokenizer, PROMPT.format(text=text))
+
+
+def _padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> Batch:
+    import torch
+
+    longest = max(map(len, rows))
+    ids = [[tokenizer.pad_token_id] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Advice that is not meant for us off: transformers' on greedy settings, and a deprecation that peft runs into."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

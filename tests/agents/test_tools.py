@@ -1,0 +1,240 @@
+"""A function becomes a tool, a wrong call becomes a sentence, and the course's tools are right."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from helpers.agents import toolbox
+from helpers.agents.tools import Between, tool, tools
+from helpers.errors import InvalidInput
+
+
+def order(
+    dish: Annotated[str, "what to eat", Between(2, 20)],
+    plates: Annotated[int, Between(1, 9)] = 1,
+    price: float = 2.5,
+    hot: bool = True,
+    size: Literal["small", "large"] = "small",
+    extras: Annotated[list[str], Between(0, 2)] = [],  # noqa: B006 - a list is among the defaults to be read
+) -> str:
+    """Orders a dish.
+
+    Nothing of this paragraph is for the model.
+    """
+    return f"{plates} {size} {dish} at {price}, {hot}, {extras}"
+
+
+ORDER = tool(order)
+
+
+def test_name_and_description_come_from_the_function():
+    assert (ORDER.name, ORDER.description) == ("order", "Orders a dish.")
+    assert str(ORDER) == "order(dish, plates, price, hot, size, extras): Orders a dish."
+
+
+def test_the_schema_says_types_ranges_choices_and_what_is_required():
+    assert ORDER.schema["required"] == ["dish"]
+    assert ORDER.schema["additionalProperties"] is False
+    assert ORDER.schema["properties"] == {
+        "dish": {"type": "string", "minLength": 2, "maxLength": 20, "description": "what to eat"},
+        "plates": {"type": "integer", "minimum": 1, "maximum": 9},
+        "price": {"type": "number"},
+        "hot": {"type": "boolean"},
+        "size": {"type": "string", "enum": ["small", "large"]},
+        "extras": {"type": "array", "items": {"type": "string"}, "minItems": 0, "maxItems": 2},
+    }
+
+
+def test_the_schema_keeps_the_functions_order():
+    assert list(ORDER.schema["properties"]) == ["dish", "plates", "price", "hot", "size", "extras"]
+
+
+def test_a_valid_call_gets_its_defaults():
+    assert ORDER({"dish": "soup", "plates": 2}) == "2 small soup at 2.5, True, []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "order needs the argument 'dish'"),
+        ({"dish": "soup", "colour": "red"}, "has no argument 'colour'; it takes dish, plates"),
+        ({"dish": 3}, "dish must be of type string, not 3"),
+        ({"dish": "a"}, "the length of dish must be between 2 and 20, not 1"),
+        ({"dish": "soup", "plates": 10}, "plates must be between 1 and 9, not 10"),
+        ({"dish": "soup", "plates": True}, "plates must be of type integer, not True"),
+        ({"dish": "soup", "plates": 1.5}, "plates must be of type integer, not 1.5"),
+        ({"dish": "soup", "price": math.nan}, "price must be of type number, not nan"),
+        ({"dish": "soup", "price": "2"}, "price must be of type number, not '2'"),
+        ({"dish": "soup", "hot": 1}, "hot must be of type boolean"),
+        ({"dish": "soup", "size": "huge"}, "size must be one of small, large, not 'huge'"),
+        ({"dish": "soup", "extras": "salt"}, "extras must be a list, not 'salt'"),
+        ({"dish": "soup", "extras": [1]}, "extras must be of type string, not 1"),
+        ({"dish": "soup", "extras": ["a", "b", "c"]}, "the length of extras must be between 0 and 2, not 3"),
+        ("soup", "must be a JSON object, not 'soup'"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_a_sentence(arguments, sentence):
+    with pytest.raises(InvalidInput, match=sentence.replace("(", r"\(")):
+        ORDER(arguments)
+
+
+def test_json_writes_an_integer_as_it_likes():
+    assert ORDER.validate({"dish": "soup", "plates": 3.0, "price": 2}) | {"extras": 0} == {
+        **{"dish": "soup", "plates": 3, "price": 2.0, "hot": True, "size": "small", "extras": 0}
+    }
+
+
+def no_hint(x) -> str:
+    """Says something."""
+
+
+def no_docstring(x: int) -> int:
+    return x
+
+
+def odd_type(x: dict[str, int]) -> None:
+    """Takes a dict."""
+
+
+def nested(x: list[list[int]]) -> None:
+    """Takes lists of lists."""
+
+
+def any_number(*x: int) -> None:
+    """Takes many."""
+
+
+def numbers(x: Literal[1, 2]) -> None:
+    """Takes counted numbers."""
+
+
+def unreadable(x: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Takes what is not there."""
+
+
+def wrong_default(x: int = "one") -> None:  # type: ignore[assignment]
+    """Has a default of another type."""
+
+
+def range_of_nothing(x: Annotated[bool, Between(0, 1)]) -> None:
+    """Has a range that means nothing."""
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (no_hint, "'x' of no_hint has no type hint"),
+        (no_docstring, "no docstring"),
+        (odd_type, "a type that JSON cannot show"),
+        (nested, "a type that JSON cannot show"),
+        (any_number, "by name"),
+        (numbers, "a type that JSON cannot show"),
+        (unreadable, "cannot be read"),
+        (wrong_default, "x must be of type integer, not 'one'"),
+        (range_of_nothing, "has no range"),
+        (lambda x: x, "a lambda has none"),
+    ],
+)
+def test_a_function_that_cannot_be_a_tool_is_refused_in_a_sentence(function, sentence):
+    with pytest.raises(InvalidInput, match=sentence):
+        tool(function)
+
+
+def test_two_tools_of_one_name_are_refused():
+    with pytest.raises(InvalidInput, match="Two tools are called 'order'"):
+        tools([order, ORDER])
+
+
+# The course's own
+
+
+@pytest.mark.parametrize(
+    ("expression", "result"),
+    [
+        ("17 * 23", "391"),
+        ("2^10", "1024"),
+        ("15% of 80", "12"),
+        ("200 / 10%", "2000"),
+        ("1,250 ÷ 5", "250"),
+        ("-(3 − 5) × 4", "8"),
+        ("7 // 2", "3"),
+        ("sqrt(2)", "1.414213562"),
+        ("0.1 + 0.2", "0.3"),
+    ],
+)
+def test_the_calculator_reckons(expression, result):
+    assert toolbox.calculator(expression) == result
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("9**9**9", "2**5000", "1e308 * 1e308", "1/0", "(-8)**0.5", "sqrt(-1)", "round(1e308*10)"),
+        *("__import__('os').getcwd()", "().__class__", "x", "True + 1", "'a' * 9", "3 apples", "", "(", "[1][0]"),
+        *("1 if 1 else 2", "lambda: 1", "abs(1, 2)", "\0"),
+    ],
+)
+def test_the_calculator_refuses_what_is_no_small_sum_in_a_sentence(expression):
+    with pytest.raises(InvalidInput, match=r"\.$"):
+        toolbox.calculator(expression)
+
+
+@pytest.mark.parametrize(
+    ("value", "old", "new", "result"),
+    [
+        (5, "miles", "kilometres", "8.04672 kilometres"),
+        (100, "celsius", "fahrenheit", "212 fahrenheit"),
+        (-40, "fahrenheit", "celsius", "-40 celsius"),
+        (0, "kelvin", "celsius", "-273.15 celsius"),
+        (90, "km/h", "m/s", "25 m/s"),
+        (2, "weeks", "hours", "336 hours"),
+        (1, "gallons", "cups", "16 cups"),
+        (16, "ounces", "pounds", "1 pounds"),
+    ],
+)
+def test_units_convert(value, old, new, result):
+    assert toolbox.convert_units(value, old, new) == result
+
+
+@pytest.mark.parametrize(("old", "new"), [("miles", "pounds"), ("celsius", "metres")])
+def test_units_of_two_quantities_do_not_convert(old, new):
+    with pytest.raises(InvalidInput, match="do not measure the same"):
+        toolbox.convert_units(1, old, new)
+
+
+def test_nothing_is_colder_than_absolute_zero():
+    with pytest.raises(InvalidInput, match="colder"):
+        toolbox.convert_units(-300, "celsius", "kelvin")
+
+
+def test_every_unit_of_the_hint_can_be_converted():
+    known = {unit for units in toolbox.UNITS.values() for unit in units} | set(toolbox.SCALES)
+    assert set(tool(toolbox.convert_units).arguments[1].choices) == known
+
+
+@pytest.mark.parametrize(
+    ("query", "lesson"), [("distillation", "02_"), ("chat template", "03_"), ("continuous batching", "06_")]
+)
+def test_the_course_is_searched_and_named(query, lesson):
+    assert f"[{lesson}" in toolbox.search_course(query)
+
+
+def test_what_the_lessons_do_not_say_is_said():
+    with pytest.raises(InvalidInput, match="say nothing about 'xylophone zebra'"):
+        toolbox.search_course("xylophone zebra")
+
+
+def test_a_text_is_counted():
+    found = toolbox.text_statistics("Nobody's here. We don't sleep!")
+    assert found == "words: 5, letters: 22, sentences: 2, longest word: Nobody's"
+
+
+def test_the_translator_asks_the_chat_it_was_given(llama: Any, card: Any):
+    from talk import fresh
+
+    chat = fresh(llama, card)
+    assert toolbox.translator(chat)("Good morning", "French")
+    assert chat.history == ()

@@ -1,0 +1,186 @@
+"""MLX on a Phi of 0.1M parameters that has learned two answers by heart, and on what the contract tests do not ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_phi import ANSWERS, tokenizer, trained
+
+from helpers.backends import engines
+from helpers.chat import Chat, open_chat
+from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
+from helpers.models import engine_files, files
+from helpers.records import ModelCard, Prompt, Sampling
+
+QUESTION, ANSWER = next(iter(ANSWERS.items()))
+reason = engines()["mlx"].missing()
+needs_mlx = pytest.mark.skipif(reason is not None, reason=str(reason))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny-phi-3"
+    words = tokenizer()
+    words.save_pretrained(path)
+    trained(words).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLM_HOME", str(tmp_path_factory.mktemp("home")))
+        yield files.home()
+
+
+@pytest.fixture(scope="module")
+def opened(folder: Path, cache: Path) -> Iterator[Chat]:
+    with open_chat(folder, "mlx", max_new_tokens=12) as chat:
+        yield chat
+
+
+@pytest.fixture
+def phi(opened: Chat) -> Chat:
+    opened.reset()
+    return opened
+
+
+def converted(phi: Chat, folder: Path) -> Path:
+    return engine_files.converted(phi.card, folder, "bf16")
+
+
+@needs_mlx
+@pytest.mark.parametrize("question", ANSWERS)
+def test_phi_says_what_it_learned_and_stops(phi: Chat, question: str) -> None:
+    reply = phi.say(question)
+    assert reply.text.strip() == ANSWERS[question]
+    assert (reply.finish_reason, reply.backend) == ("stop", "mlx")
+
+
+@needs_mlx
+def test_the_cache_of_the_last_prompt_changes_no_answer(phi: Chat) -> None:
+    answers = []
+    for reuse in (False, True, True):
+        chat = phi.another(reuse_prompt=reuse)
+        answers.append((chat.say("Who?", max_new_tokens=6).text, chat.say(QUESTION).text))
+    assert len(set(answers)) == 1
+
+
+@needs_mlx
+def test_only_what_is_new_of_a_prompt_is_read(phi: Chat) -> None:
+    phi.say(QUESTION)
+    read = phi.backend.encode(phi.history).tokens
+    assert phi.backend._recall(list(read)) >= 12  # the whole question
+    assert phi.backend._recall([1, 2, 3]) == 0
+
+
+@needs_mlx
+def test_leaving_early_keeps_the_cache_true(phi: Chat) -> None:
+    stream = phi.stream(QUESTION)
+    next(stream)
+    stream.close()
+    phi.reset()
+    assert phi.say(QUESTION).text.strip() == ANSWER
+
+
+@needs_mlx
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}])
+def test_filters_that_leave_one_token_are_greedy(phi: Chat, options: dict[str, float]) -> None:
+    assert phi.say(QUESTION, temperature=5.0, seed=3, **options).text.strip() == ANSWER
+
+
+@needs_mlx
+def test_the_temperature_acts_before_top_p(phi: Chat) -> None:
+    # At 50 even the likeliest of 320 tokens has less than a hundredth, so top-p of a tenth leaves many.
+    texts = {phi.complete("What", temperature=50.0, top_p=0.1, seed=seed).text for seed in range(3)}
+    assert len(texts) > 1
+
+
+@needs_mlx
+def test_the_repetition_penalty_counts_the_prompt_and_what_is_cached(phi: Chat) -> None:
+    plain = phi.say(QUESTION).text
+    phi.reset()
+    first = phi.say(QUESTION, repetition_penalty=1000.0).text
+    phi.reset()
+    assert phi.say(QUESTION, repetition_penalty=1000.0).text == first != plain
+
+
+@needs_mlx
+def test_it_is_converted_once(phi: Chat, folder: Path) -> None:
+    before = (converted(phi, folder) / "model.safetensors").stat().st_mtime_ns
+    assert (converted(phi, folder) / "model.safetensors").stat().st_mtime_ns == before
+
+
+@needs_mlx
+def test_damage_is_noticed_and_mended(phi: Chat, folder: Path) -> None:
+    weights = converted(phi, folder) / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    converted(phi, folder)
+    assert weights.read_bytes() == whole
+
+
+@needs_mlx
+def test_a_later_training_in_the_same_folder_is_converted_anew(phi: Chat, folder: Path) -> None:
+    import os
+
+    manifest = converted(phi, folder) / "manifest.json"
+    before = manifest.read_text()
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    converted(phi, folder)
+    assert manifest.read_text() != before
+
+
+@needs_mlx
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_fewer_bits_take_less_disk(precision: str, folder: Path, cache: Path) -> None:
+    with open_chat(folder, "mlx", precision=precision, max_new_tokens=2) as chat:
+        assert chat.backend.precision == precision
+        assert chat.say(QUESTION).new_tokens == 2
+    size = (cache / f"{chat.card.name}-mlx-{precision}" / "model.safetensors").stat().st_size
+    assert size < (cache / f"{chat.card.name}-mlx-bf16" / "model.safetensors").stat().st_size
+
+
+@needs_mlx
+def test_the_process_keeps_its_limit_of_open_files(phi: Chat) -> None:
+    import resource
+
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) != (2048, 4096)  # what mlx-lm would set
+
+
+@needs_mlx
+def test_no_compiler_is_called_on_a_processor(phi: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert phi.say("A question that nobody asked before.", temperature=1.0, top_k=7, max_new_tokens=2).new_tokens == 2
+
+
+@needs_mlx
+def test_an_unknown_precision_lists_the_known(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="bf16, int8, int4"):
+        open_chat(folder, "mlx", precision="q4_1")
+
+
+@needs_mlx
+def test_an_empty_prompt_and_a_schema_are_sentences(phi: Chat) -> None:
+    with pytest.raises(InvalidInput, match="empty"):
+        list(phi.backend.generate(Prompt((), ()), Sampling()))
+    with pytest.raises(UnsupportedOption, match="json_schema"):
+        phi.say("Hi", json_schema={})
+
+
+@pytest.mark.parametrize(("system", "processor"), [("Windows", "AMD64"), ("Darwin", "x86_64")])
+def test_where_it_does_not_exist_it_says_where_it_does(
+    system: str, processor: str, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: processor)
+    with pytest.raises(BackendUnavailable, match=r"macOS on Apple silicon.*Linux, not for"):
+        open_chat(card.name, "mlx")
+
+
+def test_a_model_that_sees_is_left_to_others() -> None:
+    from helpers import catalog
+
+    assert "text alone" in (engines()["mlx"].serves(catalog.card("phi-4-multimodal")) or "")

@@ -1,0 +1,130 @@
+"""The support bot finds, refuses, shows its source, and does not let a model invent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.chat import Chat
+from helpers.errors import InvalidInput
+from helpers.instruct import faq
+from helpers.instruct.faq import Entry, Faq
+from helpers.intervals import Rate
+from talk import fresh
+
+PATH = Path(__file__).parents[2] / "data" / "faq.json"
+DATA = json.loads(PATH.read_text(encoding="utf-8"))
+SHOP = Faq.load(PATH)
+OUTSIDE = [item["question"] for item in DATA["test"] if item["entry"] is None]
+
+
+@pytest.mark.parametrize("question", OUTSIDE)
+def test_a_question_outside_the_faq_is_refused(question):
+    answer = SHOP.answer(question)
+    assert (answer.text, answer.source) == (faq.DONT_KNOW, None)
+
+
+@pytest.mark.parametrize("entry", SHOP.entries, ids=lambda entry: entry.id)
+def test_every_entry_is_found_by_its_own_question(entry):
+    assert SHOP.search(entry.question, 1)[0][0] == entry
+    assert SHOP.answer(entry.question).source == entry.source
+
+
+def test_most_questions_of_the_test_list_are_answered_and_hardly_one_wrongly():
+    rows = SHOP.evaluate(DATA["test"])
+    inside = rows[rows["in_scope"]]
+    assert Rate.of(inside["right"]).share >= 0.6
+    assert (inside["answered"] & ~inside["right"]).sum() <= 1
+
+
+def test_the_threshold_is_the_best_fit_of_a_dev_question_outside():
+    rows = SHOP.evaluate(DATA["dev"])
+    assert rows.loc[~rows["in_scope"], "fit"].max() == SHOP.threshold
+    assert rows.loc[~rows["in_scope"], "right"].all()
+
+
+def test_no_question_is_in_two_lists():
+    asked = [item["question"] for part in ("dev", "test") for item in DATA[part]]
+    asked += [text for entry in SHOP.entries for text in (entry.question, *entry.also)]
+    assert len(set(asked)) == len(asked)
+
+
+def test_both_lists_have_as_many_questions_outside_as_inside():
+    for part in ("dev", "test"):
+        inside = [item["entry"] is not None for item in DATA[part]]
+        assert sum(inside) * 2 == len(inside) >= 60
+
+
+def test_every_expected_entry_exists():
+    known = {entry.id for entry in SHOP.entries}
+    assert {item["entry"] for part in ("dev", "test") for item in DATA[part]} <= known | {None}
+
+
+def test_a_rare_word_decides():
+    small = Faq([Entry("a", "The lamp is red", "red", "1"), Entry("b", "The lamp is cold", "cold", "2")])
+    assert [entry.id for entry, _ in small.search("a cold lamp")] == ["b", "a"]
+
+
+def test_unknown_words_lower_the_fit():
+    known, diluted = (SHOP.search(q, 1)[0][1] for q in ("Can I track my parcel?", "Can I track my whale and my uncle?"))
+    assert diluted < known
+
+
+@pytest.mark.parametrize("question", ["", "the of and", "???", "你好"])
+def test_a_question_without_known_words_fits_nothing(question):
+    assert SHOP.answer(question).wording == "refusal"
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("You can return it within 30 days.", True),
+        ("You can return it within 90 days.", False),
+        ("Penguins love expensive chocolate.", False),
+        ("", False),
+    ],
+)
+def test_grounded_means_no_number_and_hardly_a_word_of_its_own(text, stays):
+    assert faq.grounded(text, "You can return an order within 30 days of delivery.") is stays
+
+
+class Says(Chat):
+    """A chat that gives one answer, whatever it is asked."""
+
+    def __init__(self, chat, text):
+        super().__init__(chat.backend, chat.card, system=None, sampling=chat.sampling, shorten=False)
+        self.text = text
+
+    def say(self, text, **sampling):
+        from dataclasses import replace
+
+        return replace(super().say("Hi", max_new_tokens=1), text=self.text, finish_reason="stop")
+
+
+@pytest.mark.parametrize(
+    ("text", "wording"), [("Our warranty is 3 years.", "the model's words"), ("It is 25 years!", "the page's words")]
+)
+def test_an_invented_number_is_replaced_by_the_page(llama, card, text, wording):
+    answer = SHOP.answer("How long is the warranty?", Says(fresh(llama, card), text))
+    assert answer.wording == wording
+    assert answer.source == "Products, 1"
+
+
+def test_the_models_answer_leaves_no_history(llama, card):
+    chat = fresh(llama, card)
+    answer = SHOP.answer("How long is the warranty?", chat)
+    assert answer.source in str(answer)
+    assert chat.history == ()
+
+
+def test_an_outside_question_is_refused_before_any_model_is_asked():
+    assert SHOP.answer("What is the capital of Norway?", chat=object()).wording == "refusal"
+
+
+def test_an_empty_faq_and_a_dev_list_without_outside_questions_are_refused():
+    with pytest.raises(InvalidInput, match="without entries"):
+        Faq([])
+    with pytest.raises(InvalidInput, match="does not answer"):
+        SHOP.choose_threshold([{"question": "a", "entry": "refund"}])

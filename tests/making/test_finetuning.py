@@ -1,0 +1,169 @@
+"""Dates in words: the data, the rules, and LoRA on a tiny model of SmolLM2's class."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from helpers.errors import InvalidInput
+from helpers.making import finetuning, training
+from helpers.models import sources
+from helpers.records import ModelCard
+
+
+@pytest.fixture(scope="module")
+def tokenizer(card: ModelCard) -> Any:
+    return AutoTokenizer.from_pretrained(sources.folder(card))
+
+
+@pytest.fixture
+def model() -> Any:
+    """Random weights in SmolLM2's class and vocabulary, two layers thin."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        eos_token_id=2,
+        bos_token_id=1,
+        pad_token_id=2,
+        initializer_range=0.2,  # or attention would hardly matter
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def test_no_date_is_both_trained_on_and_held_out() -> None:
+    train, held = finetuning.examples(2000, 200)
+    every = [e.iso for e in train + held]
+    assert len(set(every)) == len(every) == 2200
+    assert len({e.form for e in held}) == len(finetuning.FORMS)
+
+
+def test_the_iso_form_is_a_real_date() -> None:
+    for example in finetuning.examples(300, 1)[0]:
+        assert datetime.date.fromisoformat(example.iso).isoformat() == example.iso
+
+
+def test_every_month_has_two_slips_that_are_no_month() -> None:
+    assert len(set(finetuning.SLIPS)) == 24
+    assert not set(finetuning.SLIPS) & set(finetuning.MONTHS)
+
+
+def test_the_rules_solve_the_forms_they_were_written_for_and_no_others() -> None:
+    solved: dict[str, list[bool]] = {}
+    for example in finetuning.examples(500, 1)[0]:
+        solved.setdefault(example.form, []).append(finetuning.by_rules(example.text) == example.iso)
+    assert {form: sum(right) / len(right) for form, right in solved.items()} == {
+        "day first": 1,
+        "month first": 1,
+        "spoken year": 0,
+        "spoken, month first": 0,
+        "misspelt month": 0,
+    }
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "the thirty-first of April 1990", "April May the first 1990"])
+def test_the_rules_give_nothing_where_they_do_not_fit(text: str) -> None:
+    assert finetuning.by_rules(text) is None
+
+
+@pytest.mark.parametrize(("count", "held"), [(0, 5), (5, 0), (30_000, 5_000)])
+def test_examples_that_cannot_be_made_end_in_a_sentence(count: int, held: int) -> None:
+    with pytest.raises(InvalidInput, match="cannot be made"):
+        finetuning.examples(count, held)
+
+
+def test_answers_stand_in_the_last_columns(tokenizer: Any) -> None:
+    batch = finetuning.answered(tokenizer, finetuning.examples(5, 1)[0])
+    ends = batch["input_ids"][:, -finetuning.ANSWER_TOKENS :]
+    assert tokenizer.batch_decode(ends[:, :-1]) == [e.iso for e in finetuning.examples(5, 1)[0]]
+    assert set(ends[:, -1].tolist()) == {tokenizer.eos_token_id}
+
+
+def test_every_example_comes_once_before_any_comes_again(tokenizer: Any) -> None:
+    examples = finetuning.examples(10, 1)[0]
+    batch_at = finetuning.batches(tokenizer, examples, rows=5)
+    seen = [text for step in (0, 1) for text in tokenizer.batch_decode(batch_at(step)["input_ids"])]
+    assert all(any(e.text in text for text in seen) for e in examples)
+
+
+def test_only_the_adapter_is_trained(model: Any) -> None:
+    adapted = finetuning.with_adapter(model, rank=4)
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    # Rank × (rows + columns) of each matrix: q 32+32, k 32+16, v 32+16, o 32+32, in two layers.
+    assert training.trained_parameters(adapted) == 2 * 4 * (64 + 48 + 48 + 64)
+
+
+def test_a_new_adapter_changes_nothing(model: Any) -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits
+    assert torch.equal(finetuning.with_adapter(model)(ids).logits, before)
+
+
+def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, tokenizer: Any) -> None:
+    frozen = model.model.layers[0].mlp.up_proj.weight.detach().clone()
+    adapted = finetuning.with_adapter(model)
+    batches = finetuning.batches(tokenizer, finetuning.examples(4, 1)[0], rows=4)
+    rows = training.train(adapted, batches, steps=40, peak=3e-2, loss=finetuning.answer_loss)
+    assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, frozen)
+
+
+def test_the_merged_model_says_what_the_adapter_said(model: Any, tmp_path: Path) -> None:
+    adapted = finetuning.with_adapter(model)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)  # as if it had been trained
+    ids = torch.tensor([[5, 6, 7, 8]])
+    wanted = adapted(ids).logits
+    adapted.save_pretrained(tmp_path)
+    merged = adapted.merge_and_unload()
+    assert torch.allclose(merged(ids).logits, wanted, atol=1e-5)
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+
+
+def test_a_saved_adapter_loads_onto_the_base(model: Any, tmp_path: Path) -> None:
+    base = {name: p.clone() for name, p in model.state_dict().items()}
+    adapted = finetuning.with_adapter(model)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)
+    wanted = adapted(torch.tensor([[5, 6, 7]])).logits
+    adapted.save_pretrained(tmp_path)
+    fresh = LlamaForCausalLM(model.config)
+    fresh.load_state_dict(base)
+    loaded = finetuning.load_adapter(fresh, tmp_path).eval()
+    assert torch.allclose(loaded(torch.tensor([[5, 6, 7]])).logits, wanted, atol=1e-6)
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) < 60_000
+
+
+def test_what_is_not_there_ends_in_a_sentence(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds no adapter"):
+        finetuning.load_adapter(model, tmp_path)
+    with pytest.raises(InvalidInput, match="no matrices named"):
+        finetuning.with_adapter(model, targets=["nothing"])
+    with pytest.raises(InvalidInput, match="no examples"):
+        finetuning.batches(tokenizer, [], rows=4)
+    with pytest.raises(InvalidInput, match="not a date"):
+        finetuning.answered(tokenizer, [finetuning.Example("today", "now", "odd")])
+
+
+def test_answers_are_read_and_judged(model: Any, tokenizer: Any) -> None:
+    held = finetuning.examples(1, 3)[1]
+    given = finetuning.answers(model, tokenizer, [e.text for e in held])
+    rows = finetuning.verdicts(held, given, "random weights")
+    assert [row["right"] for row in rows] == [False] * 3
+    assert finetuning.verdicts(held, [e.iso for e in held], "perfect")[0]["right"]

@@ -1,0 +1,219 @@
+"""The training loop: it learns, it resumes, it says what went wrong; what it saves opens like any model."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers import plots
+from helpers.chat import open_chat
+from helpers.errors import DamagedFile, InvalidInput, NotEnoughDisk
+from helpers.making import bpe, distillation, export, quantization, training
+
+TEXT = "one two three four five six seven eight nine ten " * 60
+VOCABULARY = 280
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return bpe.train_tokenizer([TEXT], VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def ids(tokenizer: Any) -> torch.Tensor:
+    return training.encode(tokenizer, [TEXT])
+
+
+def run(ids: torch.Tensor, steps: int = 20, **options: Any) -> tuple[Any, list[training.Row]]:
+    model = training.tiny_phi("0.2M", VOCABULARY)
+    batches = training.batches(ids, rows=4, length=32)
+    return model, training.train(model, batches, **({"steps": steps, "peak": 1e-2} | options))
+
+
+def losses(rows: list[training.Row]) -> list[float]:
+    return [row["loss"] for row in rows]
+
+
+def test_training_learns(ids: torch.Tensor) -> None:
+    model, rows = run(ids, steps=40)
+    assert rows[0]["loss"] == pytest.approx(math.log(VOCABULARY), rel=0.05)
+    assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
+    assert training.held_out_loss(model, ids, rows=4, length=32) < 0.3 * rows[0]["loss"]
+
+
+def test_a_run_with_the_same_seed_is_the_same(ids: torch.Tensor) -> None:
+    assert losses(run(ids, steps=5)[1]) == losses(run(ids, steps=5)[1])
+
+
+def test_a_stopped_run_resumes_with_the_same_losses(ids: torch.Tensor, tmp_path: Path) -> None:
+    def stop(rows: list[training.Row]) -> None:
+        if len(rows) == 13:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "run.pt"
+    whole_model, whole = run(ids)
+    with pytest.raises(KeyboardInterrupt):
+        run(ids, checkpoint=file, save_every=5, on_step=stop)
+    seen: list[int] = []
+    model, rows = run(ids, checkpoint=file, save_every=5, on_step=lambda rows: seen.append(len(rows)))
+    assert seen[0] == 11
+    assert losses(rows) == losses(whole)
+    assert torch.equal(model.lm_head.weight, whole_model.lm_head.weight)
+
+
+def test_a_finished_run_is_not_run_again(ids: torch.Tensor, tmp_path: Path) -> None:
+    _, first = run(ids, steps=3, checkpoint=tmp_path / "run.pt")
+    seen: list[int] = []
+    _, again = run(ids, steps=3, checkpoint=tmp_path / "run.pt", on_step=lambda rows: seen.append(1))
+    assert (again, seen) == (first, [])
+
+
+def test_a_checkpoint_of_another_run_is_refused(ids: torch.Tensor, tmp_path: Path) -> None:
+    run(ids, steps=3, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(InvalidInput, match="belongs to another run"):
+        run(ids, steps=4, checkpoint=tmp_path / "run.pt")
+
+
+def test_a_damaged_checkpoint_ends_in_a_sentence(ids: torch.Tensor, tmp_path: Path) -> None:
+    (tmp_path / "run.pt").write_bytes(b"half a file")
+    with pytest.raises(DamagedFile, match="cannot be read"):
+        run(ids, checkpoint=tmp_path / "run.pt")
+
+
+def test_a_loss_that_is_no_number_ends_in_a_sentence(ids: torch.Tensor) -> None:
+    with pytest.raises(InvalidInput, match="The loss became nan at step 0"):
+        run(ids, loss=lambda model, batch: training.next_token_loss(model, batch) * math.nan)
+
+
+@pytest.mark.parametrize(("steps", "peak"), [(0, 1e-3), (5, 0.0), (5, math.inf), (5, math.nan)])
+def test_settings_that_train_nothing_are_refused(ids: torch.Tensor, steps: int, peak: float) -> None:
+    with pytest.raises(InvalidInput, match="train nothing"):
+        run(ids, steps=steps, peak=peak)
+
+
+def test_an_empty_corpus_ends_in_a_sentence(tokenizer: Any) -> None:
+    with pytest.raises(InvalidInput, match="corpus is empty"):
+        training.encode(tokenizer, [])
+    with pytest.raises(InvalidInput, match="do not fill batches"):
+        training.batches(torch.arange(9), rows=2, length=32)
+    with pytest.raises(InvalidInput, match="fewer than one stretch"):
+        training.held_out_loss(training.tiny_phi("0.2M", VOCABULARY), torch.arange(9))
+
+
+def test_an_unknown_size_names_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match=r"0\.2M"):
+        training.tiny_phi("7B", VOCABULARY)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", refuse)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_nothing(
+    ids: torch.Tensor, tokenizer: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(NotEnoughDisk, match="while writing the checkpoint"):
+        run(ids, steps=1, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(NotEnoughDisk, match="while writing the model"):
+        export.save_model(training.tiny_phi("0.2M", VOCABULARY), tokenizer, tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates = [training.learning_rate(step, 50, 1.0, 5) for step in range(50)]
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert max(rates) == 1.0
+    assert 0.1 <= min(rates[5:]) < 0.11
+
+
+def test_a_batch_follows_from_seed_and_step(ids: torch.Tensor) -> None:
+    one, two = training.batches(ids, rows=2, length=8), training.batches(ids, rows=2, length=8, seed=1)
+    assert torch.equal(one(3)["input_ids"], one(3)["input_ids"])
+    assert not torch.equal(one(3)["input_ids"], one(4)["input_ids"])
+    assert not torch.equal(one(3)["input_ids"], two(3)["input_ids"])
+
+
+def test_every_size_is_about_as_large_as_its_name_says() -> None:
+    for size in ("0.2M", "0.9M", "2M", "8M"):
+        millions = training.trained_parameters(training.tiny_phi(size, 2048)) / 1e6
+        assert millions == pytest.approx(float(size[:-1]), rel=0.25)
+
+
+def test_the_live_curve_draws_every_so_many_steps(ids: torch.Tensor) -> None:
+    curve = plots.LiveCurve(every=5)
+    _, rows = run(ids, steps=10, on_step=curve)
+    assert len(curve.draw(rows).lines) == 2
+
+
+# What was trained is a model like any other
+
+
+@pytest.fixture(scope="module")
+def mine(ids: torch.Tensor, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "counter"
+    return export.save_model(run(ids, steps=40)[0], tokenizer, folder)
+
+
+def test_a_trained_model_opens_as_a_chat(mine: Path) -> None:
+    with open_chat(mine) as chat:
+        assert chat.say("one two three four", max_new_tokens=4).text.startswith(" five")
+
+
+def test_an_exported_model_says_the_same_in_llama_cpp(mine: Path) -> None:
+    file = export.to_gguf(mine, mine.with_suffix(".gguf"))
+    with open_chat(mine, backend="transformers") as ours, open_chat(file, backend="llamacpp") as theirs:
+        for text in ("one two three", "seven 365 é"):
+            assert theirs.backend.tokenize(text) == ours.backend.tokenize(text)
+        answers = [chat.say("six seven", max_new_tokens=8).text for chat in (ours, theirs)]
+    assert answers[0] == answers[1]
+
+
+def test_an_exported_model_can_be_quantized(mine: Path) -> None:
+    file = export.to_gguf(mine, mine.with_suffix(".gguf"))
+    small = quantization.requantize(file, mine.with_name("counter-q8.gguf"), "Q8_0")
+    assert small.stat().st_size < 0.8 * file.stat().st_size
+    with open_chat(small) as chat:
+        assert chat.say("one two three four", max_new_tokens=4).text.startswith(" five")
+
+
+def test_only_the_courses_own_models_are_exported(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="is no folder that save_model wrote"):
+        export.to_gguf(tmp_path, tmp_path / "x.gguf")
+
+
+def test_wider_layers_take_smaller_steps_and_the_table_does_not() -> None:
+    narrow, wide = training.pace("0.2M"), training.pace("2M")
+    assert narrow["peak"] == wide["peak"]
+    assert narrow["layers"] == pytest.approx(3 * wide["layers"])
+
+
+# What we trained longer, and stored
+
+
+def test_the_stored_runs_learn_more_from_more_text() -> None:
+    stored = json.loads((ROOT / "data" / "curves_02.json").read_text(encoding="utf-8"))
+    for size in {row["size"] for row in stored["scaling"]}:
+        runs = sorted((row["tokens"], row["loss"]) for row in stored["scaling"] if row["size"] == size)
+        assert [loss for _, loss in runs] == sorted((loss for _, loss in runs), reverse=True)
+    held = [point["held_out"] for point in stored["long"]["points"]]
+    assert held == sorted(held, reverse=True)
+
+
+def test_the_stored_students_come_in_pairs() -> None:
+    students = json.loads((ROOT / "data" / "curves_02.json").read_text(encoding="utf-8"))["distillation"]["students"]
+    assert distillation.gap(students)[0] > 0
+    assert len(students) == 2 * len({row["seed"] for row in students})
