@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from helpers.catalog import cards as cards
     from helpers.chat import open_chat as open_chat
     from helpers.checks import check as check
+    from helpers.checks import quiz as quiz
     from helpers.errors import CourseError as CourseError
     from helpers.intervals import Mean as Mean
     from helpers.intervals import Rate as Rate
@@ -38,6 +39,7 @@ _FRONT = {
     "card": "catalog",
     "cards": "catalog",
     "check": "checks",
+    "quiz": "checks",
     "compare": "measure",
     "engines": "backends",
     "CourseError": "errors",

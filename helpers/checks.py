@@ -1,21 +1,25 @@
 """Verdicts on exercises: not tried yet, passed, or the first counterexample.
 
 `check(mine, spec, cases)` runs the learner's function beside a slow, visible specification and shows where they
-part. Nothing that the learner's code does, an exception included, stops the notebook.
+part. Nothing that the learner's code does, an exception included, stops the notebook. `quiz` judges the letters that
+answer the questions at the end of a lesson.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isclose, isnan
 from numbers import Number
+from pathlib import Path
 from typing import Any, Literal
 
 from helpers.errors import InvalidInput
 
 State = Literal["not tried yet", "passed", "failed"]
+LESSONS = Path(__file__).resolve().parents[1] / "lessons"
 #: Values longer than this are cut, so that a counterexample stays readable.
 SHOWN_CHARACTERS = 200
 
@@ -81,6 +85,41 @@ def check(
     if not agreed:
         raise InvalidInput("A check needs at least one case, and this one was given none.", "Give check() a case.")
     return Verdict("passed", agreed)
+
+
+@dataclass(frozen=True, slots=True)
+class QuizVerdict:
+    """What a quiz found: which questions of the lesson are right, of how many; None where nothing was answered."""
+
+    lesson: str
+    right: tuple[bool, ...] | None
+
+    def __repr__(self) -> str:
+        if self.right is None:
+            return f"○ Not tried yet: five questions wait at the end of lessons/{self.lesson}.md."
+        wrong = [str(number) for number, fine in enumerate(self.right, start=1) if not fine]
+        again = f" Read question {', '.join(wrong)} again; the lesson's folded answers say why." if wrong else ""
+        return f"{'✗' if wrong else '✓'} {sum(self.right)} of {len(self.right)} right.{again}"
+
+
+def quiz(lesson: str, letters: str) -> QuizVerdict:
+    """The verdict on one letter for each question at the end of a lesson, as in `quiz("00_start", "abcab")`.
+
+    The right letters stand in the lesson alone, folded away. An empty string is not tried yet.
+    """
+    path = LESSONS / f"{lesson}.md"
+    if not path.is_file():
+        raise InvalidInput(f"There is no lesson {lesson!r}.", "Name it as its file, such as quiz('00_start', 'abcab').")
+    folded = path.read_text(encoding="utf-8").partition("<summary>Answers</summary>")[2]
+    right = re.findall(r"(?m)^\d+\. \*\*([a-z])\*\*", folded)
+    given = re.sub(r"[\s,;]", "", letters).lower()
+    if not given:
+        return QuizVerdict(lesson, None)
+    if len(given) != len(right):
+        raise InvalidInput(
+            f"The lesson has {len(right)} questions, and {len(given)} letters were given.", "Give each one."
+        )
+    return QuizVerdict(lesson, tuple(one == other for one, other in zip(given, right, strict=True)))
 
 
 def _run(mine: Callable[..., Any], case: tuple[Any, ...], expected: Any, close: float) -> tuple[bool, bool, str]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from helpers.checks import check
+from helpers.checks import LESSONS, check, quiz
 from helpers.errors import InvalidInput
 
 CASES = [(0,), (2,), (3,)]
@@ -124,3 +124,22 @@ def test_a_long_value_is_cut():
 def test_a_check_without_a_case_is_refused():
     with pytest.raises(InvalidInput, match="at least one case"):
         check(square, square, [])
+
+
+def test_a_quiz_counts_what_is_right_and_names_what_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.checks.LESSONS", tmp_path)
+    text = "1. **b**. before the answers\n<summary>Answers</summary>\n\n1. **a**. Why.\n2. **c**. Why.\n"
+    (tmp_path / "00_x.md").write_text(text, encoding="utf-8")
+    assert repr(quiz("00_x", "a C")) == "✓ 2 of 2 right."
+    assert "1 of 2 right. Read question 2 again" in repr(quiz("00_x", "ab"))
+    assert "Not tried yet" in repr(quiz("00_x", " "))
+    with pytest.raises(InvalidInput, match="2 questions, and 3 letters"):
+        quiz("00_x", "abc")
+
+
+def test_every_quiz_has_five_questions_with_an_answer_among_their_options():
+    for path in LESSONS.glob("*.md"):
+        questions, _, answers = path.read_text(encoding="utf-8").partition("<summary>Answers</summary>")
+        if answers:
+            assert questions.count("   - **a**") == questions.count("   - **c**") == 5, path.name
+            assert quiz(path.stem, "aaaaa").right is not None
