@@ -235,7 +235,8 @@ def _classes(model: str | ModelCard) -> tuple[ModelCard, Any, Any]:
     import transformers
 
     c = _card(model)
-    stem = {"phi3": "Phi3", "phimoe": "Phimoe", "llama": "Llama", "mistral": "Mistral"}.get(c.model_type or "")
+    stems = {"phi3": "Phi3", "phimoe": "Phimoe", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+    stem = stems.get(c.model_type or "")
     if stem is None:
         raise InvalidInput(
             f"{c.title} is no text decoder that transformers has a class for, so its parts cannot be counted here.",

@@ -1,9 +1,10 @@
 """The models that the course speaks of, in one table: `card("phi-3.5-mini")`, `cards(family="Phi-4")`.
 
-The table is data, `models.toml` beside this file. Every number in it says where it comes from: a count of basis
-`computed` follows from the model's config.json to the digit, `published` is the publisher's word, `estimate` is
-nobody's. A hub repository carries the revision that the course was written against where one is known; where
-`hub.revision` is None, the commit that the download resolves to is the one to record.
+The table is data: `models.toml` beside this file, and `models/sources.toml` for the files that the course fetches
+itself. Every number says where it comes from: a count of basis `computed` follows from the model's config.json to the
+digit, `published` is the publisher's word, `estimate` is nobody's. A hub repository carries the revision that the
+course was written against where one is known; where `hub.revision` is None, the commit that the download resolves to
+is the one to record.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from helpers.errors import InvalidInput, UnknownModel
 from helpers.intervals import Rate
-from helpers.records import HubFiles, ModelCard, Score, Shape
+from helpers.records import HubFiles, ModelCard, ModelFile, PinnedFiles, Score, Shape, Wheel
 
 FILTERS = ("family", "modality", "publisher", "embedded", "max_parameters")
 #: A weight takes two bytes in bf16, the format that hubs keep these models in.
@@ -113,7 +114,16 @@ def training_tokens(name: str) -> tuple[int, str] | None:
 
 @cache
 def _data() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("models.toml").read_text(encoding="utf-8"))
+    return _toml("models.toml")
+
+
+@cache
+def _sources() -> dict[str, Any]:
+    return _toml("models/sources.toml")
+
+
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
 @cache
@@ -125,7 +135,8 @@ def _all_cards() -> tuple[ModelCard, ...]:
 def _by_name() -> dict[str, ModelCard]:
     names: dict[str, ModelCard] = {}
     for c in _all_cards():
-        for known in (c.name, c.title, c.hub.repo if c.hub else c.name):
+        hubs = [hub.repo for hub in (c.hub, c.pinned.hub if c.pinned else None) if hub]
+        for known in (c.name, c.title, *hubs):
             names[known.lower()] = c
     return names
 
@@ -139,7 +150,15 @@ def _card(entry: dict[str, Any]) -> ModelCard:
     if "hub" in entry:
         size = entry["parameters"] * HUB_BYTES_PER_PARAMETER
         values["hub"] = HubFiles(**{"download_bytes": size, **entry["hub"]})
+    if entry["name"] in _sources():
+        values["pinned"] = _pinned(_sources()[entry["name"]])
     return ModelCard(**values)
+
+
+def _pinned(entry: dict[str, Any]) -> PinnedFiles:
+    files = tuple(ModelFile(**file) for file in entry["files"])
+    hub = HubFiles(**entry["hub"], download_bytes=sum(file.bytes for file in files)) if "hub" in entry else None
+    return PinnedFiles(files, tuple(Wheel(**wheel) for wheel in entry.get("wheels", ())), hub)
 
 
 def _scores(entry: dict[str, Any]) -> tuple[Score, ...]:

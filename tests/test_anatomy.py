@@ -18,6 +18,8 @@ KV_BYTES = {
     "phi-4-mini": 131_072,
     "phi-4-multimodal": 131_072,
     "mistral-7b": 131_072,
+    "qwen2.5-coder-0.5b": 12_288,
+    "qwen2.5-coder-1.5b": 28_672,
     "smollm2-135m": 23_040,
     "smollm2-360m": 40_960,
     "smollm2-1.7b": 196_608,
@@ -31,6 +33,8 @@ def by_hand(c):
     attention = 2 * s.hidden * s.hidden + 2 * s.hidden * keys
     experts, router = s.experts * 3 * s.hidden * s.ffn, s.experts * s.hidden if moe else 0
     layer = attention + experts + router + 2 * s.hidden
+    if c.model_type == "qwen2":  # a bias on queries, keys and values
+        layer += s.hidden + 2 * keys
     outside = (1 if s.tied_embeddings else 2) * s.vocabulary * s.hidden + s.hidden
     biases = s.layers * (2 * s.hidden + 2 * keys + 2 * s.hidden) + s.vocabulary + s.hidden if moe else 0
     return s.layers * layer + outside + biases

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import backends, catalog, doctor, machine
-from helpers.models import sources
+from helpers.models import fetching
 
 KEY = "nvapi-do-not-show-me"
 
@@ -137,5 +137,5 @@ def test_json_can_be_read_by_a_program(monkeypatch: pytest.MonkeyPatch, findings
 
 
 def test_looking_fetches_nothing(monkeypatch: pytest.MonkeyPatch, findings: dict[str, Any]) -> None:
-    monkeypatch.setattr(sources, "_download_wheel", lambda *_: pytest.fail("the doctor fetched"))
+    monkeypatch.setattr(fetching, "bring", lambda *_: pytest.fail("the doctor fetched"))
     doctor.examine()

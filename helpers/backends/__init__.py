@@ -156,6 +156,8 @@ def client(name: str) -> type[Backend]:
 def choose(name: str, card: ModelCard) -> type[Backend]:
     """The engine called `name`, or for "auto" the first that is installed and serves the model."""
     known = engines()
+    if card.task != "chat":
+        raise InvalidInput(f"{card.title} writes no answers: {card.note}", "Call helpers.models.embed(texts) for it.")
     if name != "auto":
         if name not in known:
             raise InvalidInput(f"There is no backend {name!r}.", f"Choose one of: auto, {', '.join(known)}.")

@@ -54,18 +54,20 @@ class Engine(Backend):
 
     @classmethod
     def serves(cls, card: ModelCard) -> str | None:
-        if card.embedded or card.gguf or (card.path or "").endswith(".gguf"):
+        if card.gguf or (card.path or "").endswith(".gguf"):
             return None
         return "it needs a GGUF file, and the catalog knows none of this model"
 
     @classmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
-        stored = "q4_1" if card.embedded else "gguf"
+        stored = card.gguf.precision if card.gguf else "gguf"
         if precision not in (None, stored):
             raise InvalidInput(
                 f"llama.cpp computes with the numbers its file holds, here {stored}, not {precision}.",
                 "Leave precision out, or open the model with backend='transformers'.",
             )
+        if card.gguf:
+            require_memory(card.gguf.bytes, card.title)  # before anything is downloaded for it
         path = sources.gguf(card)
         require_memory(path.stat().st_size, card.title)
         return cls(str(path), context=context, threads=threads, precision=stored)

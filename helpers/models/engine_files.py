@@ -40,7 +40,7 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", 
 def onnx(card: ModelCard, precision: str) -> Path:
     """The folder that ONNX Runtime GenAI opens, built when it is not here yet or is damaged (10 s for 135M weights)."""
     # The embedded model's files are known by their hash, so they are looked at only where they are needed.
-    state = f"{sources.GGUF_SHA256} {convert.RECIPE}" if card.embedded else _folder_state(sources.folder(card))
+    state = f"{card.gguf.sha256} {convert.RECIPE}" if card.gguf else _folder_state(sources.folder(card))
     made_from = _key(state, f"onnxruntime-genai {version('onnxruntime-genai')} {precision}")
     return make_once(
         _place(card, f"onnx-{precision}"),
@@ -53,7 +53,7 @@ def onnx(card: ModelCard, precision: str) -> Path:
 
 def openvino(card: ModelCard) -> Path:
     """The folder that OpenVINO GenAI opens, made from the GGUF file when it is not here yet or is damaged."""
-    state = f"{sources.GGUF_SHA256} {convert.RECIPE}" if card.embedded else _file_state(sources.gguf(card))
+    state = f"{card.gguf.sha256} {convert.RECIPE}" if card.gguf else _file_state(sources.gguf(card))
     made_from = _key(state, f"openvino-genai {version('openvino-genai')}", repr(OPENVINO_OPTIONS))
     return make_once(
         _place(card, "openvino"),
@@ -81,7 +81,7 @@ def _file_state(file: Path) -> str:
 
 def gguf_bytes(card: ModelCard) -> int:
     """The size of the model's GGUF file."""
-    return sources.GGUF_BYTES if card.embedded else sources.gguf(card).stat().st_size
+    return card.gguf.bytes if card.gguf else sources.gguf(card).stat().st_size
 
 
 def _folder_state(folder: Path) -> str:

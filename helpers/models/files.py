@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from helpers.machine import require_disk
 
 #: Longer than the slowest download or conversion, shorter than a learner's patience.
 LOCK_SECONDS = 1800
+#: The coarsest tick in which a file system keeps times of change: FAT's, on USB sticks.
+CLOCK_SECONDS = 2
 
 
 def home() -> Path:
@@ -34,9 +37,25 @@ def sha256(path: Path) -> str:
 
 
 def is_file_with(path: Path, digest: str, size: int) -> bool:
-    """Whether `path` is a whole file of that size and SHA-256."""
+    """Whether `path` is a whole file of that size and SHA-256.
+
+    A gigabyte takes seconds to hash, so a file that was found right is not hashed again while its size and its time of
+    change stay what they were; a note beside it remembers them.
+    """
     # The size first: it is free, and it already tells a file that was cut short.
-    return path.is_file() and path.stat().st_size == size and sha256(path) == digest
+    if not path.is_file() or (found := path.stat()).st_size != size:
+        return False
+    note, state = path.with_name(f".{path.name}.checked"), f"{digest} {size} {found.st_mtime_ns}"
+    with suppress(OSError):
+        if note.read_text(encoding="utf-8") == state:
+            return True
+    if sha256(path) != digest:
+        return False
+    # A file so young could change once more within one tick of the clock, and its time would not tell.
+    if time.time() - found.st_mtime > CLOCK_SECONDS:
+        with suppress(OSError):
+            note.write_text(state, encoding="utf-8")
+    return True
 
 
 def remove(path: Path) -> None:
@@ -78,19 +97,28 @@ def make_once(
     """
     if good(target):  # before any lock, so that a read-only folder with good files works
         return target
-    with plain_disk_errors(target.parent, what):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_SECONDS)
-        try:
-            with lock:
-                if not good(target):
-                    _make(target, make, good, size, what)
-        except Timeout as error:
-            raise ModelUnavailable(
-                f"Another process has been making {what} for {LOCK_SECONDS // 60} minutes.",
-                f"End that process, or delete {lock.lock_file} if there is none, and run again.",
-            ) from error
+    with plain_disk_errors(target.parent, what), alone(target, what):
+        if not good(target):
+            _make(target, make, good, size, what)
     return target
+
+
+@contextmanager
+def alone(target: Path, what: str) -> Iterator[None]:
+    """Only one process at a time is inside for `target`; the others wait for it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ModelUnavailable(
+            f"Another process has been making {what} for {LOCK_SECONDS // 60} minutes.",
+            f"End that process, or delete {lock.lock_file} if there is none, and run again.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make(target: Path, make: Callable[[Path], None], good: Callable[[Path], bool], size: int, what: str) -> None:
