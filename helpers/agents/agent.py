@@ -25,7 +25,7 @@ from helpers.agents.tools import Between, Tool, tool, tools
 from helpers.chat import Chat
 from helpers.errors import CourseError, InvalidInput, RequestRefused
 from helpers.instruct.tasks import first_object
-from helpers.records import Turn
+from helpers.records import Reply, Turn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,8 @@ Ending = Literal["answered", "repeated", "out of steps", "out of time"]
 class Choice:
     """What the model chose. `problem` says in a sentence why that cannot be called; `repaired` that it was asked twice.
 
-    `written` is what the model wrote first, `tool` is None where that held no call.
+    `written` is what the model wrote first, `tool` is None where that held no call, `cut` that the cap on new tokens
+    ended it.
     """
 
     tool: str | None
@@ -46,6 +47,7 @@ class Choice:
     written: str
     problem: str = ""
     repaired: bool = False
+    cut: bool = False
 
     def __str__(self) -> str:
         if self.tool is None:
@@ -199,7 +201,7 @@ class Agent:
             turns.append(Turn("user", RESULT.format(_json(step.result))))
         return turns
 
-    def _write(self, chat: Chat, text: str, deadline: float) -> str:
+    def _write(self, chat: Chat, text: str, deadline: float) -> Reply:
         """What the model writes, stopped at the deadline. A provider that refuses the schema is asked without."""
         options: dict[str, Any] = {"json_schema": self.schema} if self.constrained else {}
         stream = chat.stream(text, max_new_tokens=self.max_new_tokens, **options)
@@ -214,15 +216,16 @@ class Agent:
         finally:
             stream.close()
         assert stream.reply is not None
-        return stream.reply.text
+        return stream.reply
 
-    def _read(self, written: str) -> Choice:
+    def _read(self, reply: Reply) -> Choice:
         """The call in what was written, and what is wrong with it."""
+        written, cut = reply.text, reply.finish_reason == "length"
         found = first_object(written)
         if not isinstance(found, dict) or not isinstance(found.get("tool"), str):
-            return Choice(None, {}, written, 'The model wrote no JSON object with a "tool".')
+            return Choice(None, {}, written, 'The model wrote no JSON object with a "tool".', cut=cut)
         name, arguments = found["tool"], found.get("arguments", {})
-        chosen = Choice(name, arguments if isinstance(arguments, dict) else {}, written)
+        chosen = Choice(name, arguments if isinstance(arguments, dict) else {}, written, cut=cut)
         if name not in self.tools:
             return replace(chosen, problem=f"There is no tool {name!r}; there are {', '.join(self.tools)}.")
         try:

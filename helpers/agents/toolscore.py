@@ -35,6 +35,8 @@ MEASURES = ("tool", "arguments", "valid")
 def score(agent: Agent, questions: Sequence[Example]) -> pd.DataFrame:
     """One row a question: the `choice`, and whether the `tool` and its `arguments` are right and the call was `valid`.
 
+    `cut` is true where what the model wrote ended at the cap on new tokens.
+
     What counts is what the model writes first: it is not asked again. Where no tool is needed, `arguments` has no
     value.
     """
@@ -118,6 +120,7 @@ def _row(agent: Agent, question: Example) -> dict[str, Any]:
         "tool": chosen,
         "arguments": chosen and right_arguments(agent.tools[question.tool], question, choice) if needed else None,
         "valid": not choice.problem,
+        "cut": choice.cut,
     }
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Score = Callable[[Item, str], Mapping[str, bool | float]]
 #: The columns of a table of rows that are no measure.
-COLUMNS = ("task", "group", "style", "number", "prompt", "answer", "prompt_tokens", "new_tokens", "seconds")
+COLUMNS = ("task", "group", "style", "number", "prompt", "answer", "prompt_tokens", "new_tokens", "cut", "seconds")
 ROLES: tuple[Role, Role] = ("user", "assistant")
 
 
@@ -39,6 +39,8 @@ def evaluate(
     chat: Chat, items: Sequence[Item], score: Score = tasks.score, *, reuse_prompt: bool = False
 ) -> pd.DataFrame:
     """One row an item, in the items' order: the answer, its cost, and a column for each measure of its score.
+
+    `cut` is true where the answer ended at the cap on new tokens, which says nothing of what it would have become.
 
     Each item is asked without history, greedily unless the chat says otherwise. By default nothing is taken from the
     KV cache of the item before, so an answer depends on its prompt alone and the scores do not depend on the split.
@@ -80,11 +82,12 @@ def summary(rows: pd.DataFrame, by: Sequence[str] = ("task", "group", "style")) 
         for measure in [name for name in part.columns if name not in (*COLUMNS, *by)]:
             values = part[measure].dropna().tolist()
             if values:
-                table.append(dict(zip(by, key, strict=True)) | {"measure": measure, **_interval(values)})
+                table.append(dict(zip(by, key, strict=True)) | {"measure": measure, **interval(values)})
     return pd.DataFrame(table)
 
 
-def _interval(values: Sequence[bool | float]) -> dict[str, Any]:
+def interval(values: Sequence[bool | float]) -> dict[str, Any]:
+    """`score` in points of 100, `low`, `high` and `items`: of a share where all values are booleans, else of a mean."""
     if all(isinstance(value, bool) for value in values):
         rate = Rate.of(bool(value) for value in values)
         low, high = rate.interval
@@ -97,7 +100,8 @@ def _row(chat: Chat, item: Item, score: Score) -> dict[str, Any]:
     started = time.perf_counter()
     reply = _ask(chat, item)
     seconds = time.perf_counter() - started
-    cost = {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens, "seconds": seconds}
+    cost = {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens}
+    cost |= {"cut": reply.finish_reason == "length", "seconds": seconds}
     return _entry(item, reply.text) | cost | dict(score(item, reply.text))
 
 

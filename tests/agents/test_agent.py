@@ -280,6 +280,12 @@ def test_every_expected_call_is_valid(used, one):
 # The score
 
 
+def test_a_call_that_the_cap_ended_is_marked():
+    echo = Agent(fresh(Engine(4096), CARD), [add], max_new_tokens=3)
+    rows = toolscore.score(echo, [Example("Add 2 and 3.", "add"), Example("Add two numbers.", "add")])
+    assert list(rows["cut"]) == [True, False]
+
+
 def test_a_score_counts_tool_arguments_and_validity(used):
     rows = toolscore.score(used, QUESTIONS)
     assert rows["tool"].sum() == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def test_there_is_one_row_an_item_in_order(echo: Chat) -> None:
     assert list(rows["number"]) == [item.number for item in items]
     assert list(rows["prompt"]) == [item.prompt for item in items]
     assert (rows["seconds"] > 0).all()
+
+
+def test_an_answer_that_the_cap_ended_is_marked(echo: Chat) -> None:
+    item = tasks.load("prompting", limit=1)[0]
+    words = len(item.prompt.split())
+    rows = evaluate(echo, [replace(item, max_new_tokens=cap) for cap in (words - 1, words)])
+    assert list(rows["cut"]) == [True, False]
 
 
 def test_the_chat_is_left_as_it_was(echo: Chat) -> None:
