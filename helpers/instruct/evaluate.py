@@ -100,7 +100,7 @@ def _row(chat: Chat, item: Item, score: Score) -> dict[str, Any]:
     started = time.perf_counter()
     reply = _ask(chat, item)
     seconds = time.perf_counter() - started
-    cost = {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens}
+    cost: dict[str, Any] = {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens}
     cost |= {"cut": reply.finish_reason == "length", "seconds": seconds}
     return _entry(item, reply.text) | cost | dict(score(item, reply.text))
 
