@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import urllib.request
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
 from helpers import machine
 from helpers.backends import Backend
+from helpers.backends.remote import Key, Route, fetch
 from helpers.backends.streams import iterate
 from helpers.errors import ContextOverflow, CourseError, DamagedFile, InvalidInput
 from helpers.machine import require_memory
@@ -38,8 +37,8 @@ class Engine(Backend):
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads or machine.threads()
         options.verbosity = -1
         options.ui = False
-        self._key = secrets.token_urlsafe(16)
-        options.api_keys = [self._key]
+        key = secrets.token_urlsafe(16)
+        options.api_keys = [key]
         try:
             self._server = xllamacpp.Server(options)
         except RuntimeError as error:
@@ -47,6 +46,7 @@ class Engine(Backend):
                 f"llama.cpp cannot load {path}: the file is cut short, or not a GGUF this version knows.",
                 "Delete the file and fetch it again.",
             ) from error
+        self._route = Route("llama.cpp", self._server.listening_address, Key(key))
         self.context, self.precision = context, precision
         properties = self._ask("/props")
         self.template = properties["chat_template"]
@@ -72,16 +72,9 @@ class Engine(Backend):
         require_memory(path.stat().st_size, card.title)
         return cls(str(path), context=context, threads=threads, precision=stored)
 
-    def _ask(self, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One of the server's own routes, over loopback."""
-        request = urllib.request.Request(
-            self._server.listening_address + route,
-            None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            result: dict[str, Any] = json.load(answer)
-        return result
+        return fetch(self._route, path, body, seconds=60)
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         body = {"content": text, "add_special": False, "parse_special": control}

@@ -25,8 +25,9 @@ from typing import Any
 
 from helpers import catalog, errors, machine
 from helpers.backends import providers
+from helpers.backends.faults import broken_line, refusal, unreadable
 from helpers.backends.hosted import Hosted, Piece
-from helpers.backends.remote import Patience, Route, broken_line, fetch, refusal, unreadable
+from helpers.backends.remote import Patience, Route, fetch
 from helpers.errors import (
     CourseError,
     InvalidInput,

@@ -6,8 +6,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from helpers.backends.faults import broken_line, refusal, unreadable
 from helpers.backends.hosted import Hosted, Piece
-from helpers.backends.remote import broken_line, refusal, unreadable
 from helpers.records import Sampling
 
 

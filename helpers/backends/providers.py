@@ -9,8 +9,8 @@ gives nothing away.
 
 from __future__ import annotations
 
+import ipaddress
 import json
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +21,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from helpers import catalog
-from helpers.backends.remote import Key, Route, fetch
-from helpers.errors import InvalidInput, KeyMissing, ModelGone, ModelUnavailable, RemoteError, Unreachable
+from helpers import catalog, settings
+from helpers.backends.remote import Key, Route, fetch, no_address
+from helpers.errors import (
+    InvalidInput,
+    KeyMissing,
+    ModelGone,
+    ModelUnavailable,
+    RemoteError,
+    UnknownAddress,
+    Unreachable,
+)
 from helpers.models.files import home
 from helpers.records import ModelCard
 
-ROOT = Path(__file__).resolve().parents[2]
 #: How long `probe` waits for a provider.
 PROBE_SECONDS = 5.0
 
@@ -114,7 +121,7 @@ def route(name: str) -> Route:
         )
     if row.our_server and (running := _running_server()):
         return running
-    address = _setting(row.address_variable) or _at_host(row) or row.address
+    address = _address(row)
     if not address:
         raise Unreachable(
             f"No address is known for {row.title}: {row.address_variable} is not set.",
@@ -128,21 +135,52 @@ def route(name: str) -> Route:
             f"{row.title} needs a key, and {row.key_variable} is not set.",
             f"{row.key_help} Then write {row.key_variable}=… into .env (see .env.example); never into a notebook.",
         )
-    return Route(row.title, address.rstrip("/"), key)
+    return Route(row.title, address, key)
+
+
+def _address(row: Provider) -> str:
+    """The address that is set for a provider, else the one in its row; empty where there is neither."""
+    found = settings.setting(row.address_variable) or ""
+    variable, example = row.address_variable, row.address or row.address_example
+    if not found and row.host_variable:
+        found, variable, example = _at_host(row), row.host_variable, "127.0.0.1:11434"
+    trouble = no_address(found) if found else None
+    if trouble:
+        raise UnknownAddress(f"{variable} is no address of {row.title}: {trouble}.", f"Write it like {example}")
+    return (found or row.address).rstrip("/")
 
 
 def _at_host(row: Provider) -> str:
-    """The address that a program's own variable for its place stands for, as in OLLAMA_HOST=0.0.0.0:11434."""
-    host = _setting(row.host_variable)
-    if not host:
+    """The address that a program's own variable for its place stands for, as in OLLAMA_HOST=0.0.0.0:11434.
+
+    Scheme, host, port and quotes may be there or not, as Ollama itself reads it (ollama/envconfig, Host); but a port
+    that is no number is refused and not passed over.
+    """
+    given = (settings.setting(row.host_variable) or "").strip("\"' ")
+    if not given:
         return ""
     usual = urlsplit(row.address)
-    given = urlsplit(host if "://" in host else f"{usual.scheme}://{host}")
-    port = given.port or ({"http": 80, "https": 443}[given.scheme] if "://" in host else usual.port)
-    name = given.hostname or "127.0.0.1"
+    scheme, mark, rest = given.rpartition("://")
+    place, _, path = rest.partition("/")
+    name, colon, port = place.rpartition(":")
+    bare = place.strip("[]")
+    if not colon or _is_ipv6(bare):
+        name, port = bare, ""
+    if not mark and place == "ollama.com":
+        scheme = "https"
+    scheme = scheme.lower() or usual.scheme
+    default = {"http": 80, "https": 443}.get(scheme) if mark or scheme == "https" else usual.port
+    name = name.strip("[]")
     # A server that listens on every address is told so by the same variable; a client goes to loopback.
-    name = "127.0.0.1" if name in ("0.0.0.0", "::") else f"[{name}]" if ":" in name else name
-    return f"{given.scheme}://{name}:{port}{given.path.rstrip('/')}{usual.path}"
+    name = "127.0.0.1" if name in ("", "0.0.0.0", "::") else f"[{name}]" if _is_ipv6(name) else name
+    return f"{scheme}://{name}:{port or default}/{path}".rstrip("/") + usual.path
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False
 
 
 def offers(name: str, *, seconds: float = PROBE_SECONDS) -> list[str]:
@@ -212,26 +250,15 @@ def leave_note(server: Route) -> Iterator[None]:
 def _running_server() -> Route | None:
     if _servers:
         return _servers[-1]
-    if _setting("SLM_LOCAL_ADDRESS"):
+    if settings.setting("SLM_LOCAL_ADDRESS"):
         return None
     try:
         note: Mapping[str, str] = json.loads(server_note().read_text(encoding="utf-8"))
-        return Route("this course's own server", note["address"], Key(note["key"]))
+        return Route("this course's own server", note["address"], Key(note["key"]) if note["key"] else None)
     except (OSError, ValueError, LookupError):
         return None
 
 
-def _setting(variable: str) -> str | None:
-    """A setting from the environment, else from `.env`; the environment itself is left as it is."""
-    if not variable:
-        return None
-    if os.environ.get(variable):
-        return os.environ[variable]
-    from dotenv import dotenv_values
-
-    return dotenv_values(ROOT / ".env").get(variable) or None
-
-
 def _key(variable: str) -> Key | None:
-    value = _setting(variable)
-    return Key(value) if value else None
+    value = settings.setting(variable) if variable else None
+    return Key(value, variable) if value else None

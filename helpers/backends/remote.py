@@ -1,46 +1,61 @@
-"""A request to a model that runs elsewhere: when to try again, how long to wait, how to stop.
+"""The way to a model that runs elsewhere, and one request along it: an address, a key, and whom the request may pass.
 
-Both SDKs raise errors of their own, and `faults` makes each one of one family. A request is tried again only where
-that helps (a quota, a fault of the server, a line that broke before the first token), never after a token has
-arrived, and never for longer than its budget.
-
-
-The way to a model that runs elsewhere: an address, and a key that shows itself nowhere by accident.
-
-From what went wrong to a sentence: an HTTP status, a broken line or an unreadable answer, as the course's errors."""
+A key shows itself nowhere by accident. A call to this machine goes through no proxy, which would not find the way back;
+no call follows a redirect, which would take the key to whom nobody chose. What cannot work (a key with its quotes
+pasted along, an address without a port's number, a variable that names no certificates) is refused in a sentence before
+anything is sent.
+"""
 
 from __future__ import annotations
 
-import email.utils
-import json
+import codecs
+import io
+import ipaddress
 import queue
 import random
-import ssl
 import threading
 import time
-import urllib.error
+import unicodedata
 import urllib.parse
-import urllib.request
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from helpers import errors
-from helpers.errors import CourseError, InvalidInput, RemoteError, TimedOut
+from helpers import settings
+from helpers.backends.faults import broken_line, refusal, unreadable
+from helpers.errors import (
+    CertificateRefused,
+    InvalidInput,
+    RemoteError,
+    TimedOut,
+    UnknownAddress,
+    Unreachable,
+    WrongKey,
+)
 from helpers.records import Chunk
+
+if TYPE_CHECKING:
+    import httpx2
 
 #: A provider's own words are quoted up to this length.
 QUOTED_CHARACTERS = 160
 
 
 class Key:
-    """A secret that shows itself nowhere by accident; `reveal()` is for the one line that sends it."""
+    """A secret that shows itself nowhere by accident; `reveal()` is for the one line that sends it.
+
+    Blanks and line ends around it are dropped. What no key holds (quotes, blanks within, letters beyond ASCII) is
+    refused, and `source`, the variable it came from, is named.
+    """
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, source: str = "The key") -> None:
         self._value = value.strip()
+        trouble = _no_key(self._value)
+        if trouble:
+            raise WrongKey(f"{source} cannot be a key: {trouble}.", "Write the key alone, as its page shows it.")
 
     def reveal(self) -> str:
         """The secret itself."""
@@ -59,6 +74,19 @@ class Key:
         raise InvalidInput("A key is not written to a file.", "Read it again from the environment or .env.")
 
 
+def _no_key(value: str) -> str | None:
+    """What was pasted along, without showing the rest."""
+    if not value:
+        return "it is empty"
+    if value.lower().startswith("bearer"):
+        return "it begins with the word Bearer, which is added when it is sent"
+    for place, sign in enumerate(value, start=1):
+        if not "!" <= sign <= "~" or sign in "\"'`":
+            name = unicodedata.name(sign, "a line break" if sign in "\r\n" else f"U+{ord(sign):04X}").lower()
+            return f"character {place} of {len(value)} is {name}"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The way to a server: who it is, the address that ends before `/chat/completions`, and the key it wants."""
@@ -67,11 +95,26 @@ class Route:
     address: str
     key: Key | None = None
 
+    def __post_init__(self) -> None:
+        trouble = no_address(self.address)
+        if trouble:
+            raise UnknownAddress(f"The address of {self.title} cannot be one: {trouble}.", ADDRESS_FORM)
+
+    @property
+    def host(self) -> str:
+        """The server's name and port, as a message shows them."""
+        return urllib.parse.urlsplit(self.address).netloc
+
     @property
     def is_loopback(self) -> bool:
         """Whether the address is this machine, to which no proxy leads."""
-        host = urllib.parse.urlsplit(self.address).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        name = (urllib.parse.urlsplit(self.address).hostname or "").rstrip(".")
+        try:
+            place = ipaddress.ip_address(name)
+        except ValueError:
+            return name == "localhost" or name.endswith(".localhost")  # RFC 6761, section 6.3
+        mapped = getattr(place, "ipv4_mapped", None) or place
+        return mapped.is_loopback or mapped.is_unspecified
 
     def quote(self, text: str) -> str:
         """What a server said, short, and without the key should it have repeated it."""
@@ -81,115 +124,98 @@ class Route:
         return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…"
 
 
-#: For each status: the error, what happened, and what to do. `{who}`, `{what}` and `{again}` are filled in.
-STATUSES: dict[int, tuple[type[RemoteError], str, str]] = {
-    401: (errors.WrongKey, "{who} does not know the key.", "Check it for missing characters, or get a new one."),
-    403: (errors.NoPermission, "The key may not use {what} at {who}.", "Give it the role or scope for this."),
-    404: (errors.ModelGone, "{who} does not have {what}.", "probe() lists what it offers today."),
-    410: (errors.ModelGone, "{who} has retired {what}.", "probe() lists what it offers today."),
-    413: (errors.RequestTooLarge, "The request is larger than {who} takes.", "Send less text, or a smaller image."),
-    429: (errors.QuotaExceeded, "{who} has had too many requests with this key.", "Ask again {again}."),
-}
-FAULT = (errors.ServerFault, "{who} failed with status {status}.", "Ask again {again}.")
-OTHER = (errors.RequestRefused, "{who} refuses the request with status {status}.", "Change what it complains of.")
+ADDRESS_FORM = "Write it like http://localhost:8080/v1 or https://name.example/v1."
 
 
-def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, model: str = "") -> CourseError:
-    """The error that an HTTP status stands for, with the server's own words where they help."""
-    code, words = _words(body)
-    # A server may repeat the key that it refuses, so its words on a 401 are left out.
-    said = f" It says: {route.quote(words)}" if words and status != 401 else ""
-    if "content_filter" in code:
-        message = f"The content filter of {route.title} stopped the request.{said}"
-        return errors.ContentFiltered(message, "Say it in other words.", status=status)
-    if status in (400, 413) and "context" in f"{code} {words}":
-        message = f"The text is longer than the context at {route.title}.{said}"
-        return errors.ContextOverflow(message, "Send less of it, or call reset().")
-    if "image input is not supported" in words:  # llama.cpp says so with a 500, as if it could be asked again
-        message = f"The model at {route.title} reads only text: its server has no vision projector.{said}"
-        return errors.RequestRefused(message, "Leave the images out, or start it with one (--mmproj).", status=status)
-    kind, message, step = STATUSES.get(status, FAULT if status >= 500 else OTHER)
-    wait = _retry_after(headers)
-    fill = {
-        "who": route.title,
-        "what": f"the model {model!r}" if model else "what was asked for",
-        "again": "later" if wait is None else f"in {wait:.0f} s",
-        "status": status,
-    }
-    return kind(message.format(**fill) + said, step.format(**fill), status=status, retry_after_seconds=wait)
-
-
-def broken_line(route: Route, error: BaseException) -> RemoteError:
-    """The error of a connection that could not be made, or that broke."""
-    chain = _chain(error)
-    text = " ".join(f"{type(e).__name__} {e}" for e in chain)
-    host = urllib.parse.urlsplit(route.address).netloc
-    if any(isinstance(e, ssl.SSLError) for e in chain) or "CERTIFICATE_VERIFY" in text:
-        return errors.CertificateRefused(
-            f"Who answers at {host} cannot prove to be {route.title}: its certificate does not fit.",
-            "Check the address and the clock; behind a company's proxy, its certificate must be installed.",
-        )
-    if any(type(e).__name__ in ("gaierror", "NameResolutionError") for e in chain):
-        return errors.UnknownAddress(
-            f"The name {host} does not resolve, so {route.title} cannot be found.",
-            "Check the address for a typing error, and that this machine has a network.",
-        )
-    if "Timeout" in text or "timed out" in text:
-        return errors.TimedOut(f"{route.title} did not answer in time.", "Ask again later, or with more patience.")
-    if "refused" in text or "unreachable" in text.lower() or "ConnectError" in text or "NewConnection" in text:
-        return errors.Unreachable(
-            f"Nothing answers at {host}.", "Check the address, and that the server runs and no firewall is between."
-        )
-    return errors.ConnectionLost(
-        f"The connection to {route.title} broke before the answer was whole.", "Ask again; what came is in error.reply."
-    )
-
-
-def unreadable(route: Route, why: str) -> errors.UnreadableAnswer:
-    """The error of an answer that is no answer of a language model."""
-    return errors.UnreadableAnswer(
-        f"{route.title} answered, but not as a language model does: {why}.",
-        "Check the address: a login page or another service may answer there.",
-    )
-
-
-def _words(body: str) -> tuple[str, str]:
-    """The code and the message of an error's body, whatever its form."""
+def no_address(text: str) -> str | None:
+    """Why a text is no server's address; None where it is one. The text itself is not shown: it may be a key."""
+    if any(not "!" <= sign <= "~" for sign in text if not sign.isalpha()) or any(sign in text for sign in "\"'`\\<>"):
+        return "it holds blanks, quotes or brackets"
     try:
-        parsed = json.loads(body)
-        error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
-        if isinstance(error, dict):
-            return f"{error.get('code')} {error.get('type')}", str(error.get("message") or "")
-        return "", str(error)
-    except ValueError:
-        return "", ""
+        parts = urllib.parse.urlsplit(text)
+        port, name = parts.port, parts.hostname or ""
+        name.encode("idna")
+    except ValueError as error:  # also UnicodeError
+        return "its port is no number from 1 to 65535" if "ort" in str(error) else "its host is no name"
+    if parts.scheme not in ("http", "https"):
+        return "it begins neither with http:// nor with https://"
+    if not name or port == 0:
+        return "it names no host" if not name else "its port is no number from 1 to 65535"
+    if parts.username is not None:
+        return "it holds a name or a password: a key has a variable of its own"
+    if parts.query or parts.fragment:
+        return "it goes on behind a ? or #"
+    return None
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
-    value = next((v for name, v in headers.items() if name.lower() == "retry-after"), None)
-    if value is None:
-        return None
+def client(route: Route, *, trust: Sequence[str] = settings.TRUST_OF_HTTPX, **options: Any) -> httpx2.Client:
+    """An HTTP client for this route alone; a variable of this machine that spoils every request is named and refused.
+
+    `trust` are the variables that say whose certificates count.
+    """
+    import httpx2
+
+    here = route.is_loopback
+    secure = route.address.startswith("https:")
+    for trouble in settings.certificate_troubles(trust) if secure and not here else ():
+        raise CertificateRefused(trouble, "Set it to a file of certificates, or leave it out.")
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+        # Reading the machine's certificates takes a tenth of a second, and a call to this machine needs none.
+        return httpx2.Client(trust_env=not here, verify=secure or not here, follow_redirects=False, **options)
+    except (ImportError, ValueError, httpx2.InvalidURL):
+        raise Unreachable(
+            f"The proxy on the way to {route.title} cannot be used: its address cannot be read, or asks for SOCKS.",
+            "Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; an address looks like http://proxy.example:3128.",
+        ) from None
+
+
+def fetch(route: Route, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = 10.0) -> dict[str, Any]:
+    """The JSON object at `path` below the route's address, or an error of the family."""
+    import httpx2
+
+    headers = {"Accept": "application/json"}
+    if route.key is not None:
+        headers["Authorization"] = f"Bearer {route.key.reveal()}"
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+        with client(route, timeout=seconds) as http:
+            method = "GET" if body is None else "POST"
+            answer = http.request(method, route.address + path, json=body, headers=headers)
+    except httpx2.HTTPError as error:
+        raise broken_line(route, error) from None
+    if not answer.is_success:
+        raise refusal(route, answer.status_code, answer.headers, answer.text)
+    try:
+        result = answer.json()
+    except (ValueError, RecursionError):
+        raise unreadable(route, "it sent no JSON") from None
+    if not isinstance(result, dict):
+        raise unreadable(route, "it sent JSON of another form")
+    return result
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """An error with all that led to it."""
-    found: list[BaseException] = []
-    todo: list[Any] = [error]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            todo += [one.__cause__, one.__context__, getattr(one, "inner_exception", None), *one.args]
-    return found
+def events(pieces: Iterable[bytes]) -> Iterator[str]:
+    r"""The data of each event of a stream, which the network cuts where it likes.
+
+    Comments, which servers send to keep a line alive, other fields and events without data are passed over; a line
+    ends in CR, LF or both. (HTML standard, section 9.2.6; here the last event needs no empty line behind it.)
+
+    >>> list(events([b": alive\r\n\r\ndata:one\r\ndata: two\r", b"\n\r\nevent: ping\n\n"]))
+    ['one\ntwo']
+    """
+    plain = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("replace"), translate=True)
+    rest, data = "", []
+    for piece in pieces:
+        *lines, rest = (rest + plain.decode(piece)).split("\n")
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name == "data":
+                data.append(value.removeprefix(" "))
+            elif not line:
+                if any(data):
+                    yield "\n".join(data)
+                data = []
+    if any(data):
+        yield "\n".join(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,27 +318,3 @@ class Call:
                 f"{self._route.title} was reached and sent {where} for {longest:.3g} seconds.",
                 "Ask again later, ask for less, or wait longer: patience=Patience(read_seconds=…, budget_seconds=…).",
             ) from None
-
-
-def fetch(route: Route, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = 10.0) -> dict[str, Any]:
-    """The JSON object at `path` below the route's address, or an error of the family."""
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if route.key is not None:
-        headers["Authorization"] = f"Bearer {route.key.reveal()}"
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(route.address + path, data, headers)
-    # A proxy must not see what is meant for this machine.
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if route.is_loopback else []))
-    try:
-        with opener.open(request, timeout=seconds) as answer:
-            result = json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise refusal(route, error.code, dict(error.headers), error.read().decode(errors="replace")) from None
-    except OSError as error:
-        raise broken_line(route, error) from None
-    except ValueError:
-        raise unreadable(route, "it sent no JSON") from None
-    if not isinstance(result, dict):
-        raise unreadable(route, "it sent JSON of another form")
-    return result

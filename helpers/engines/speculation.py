@@ -10,13 +10,12 @@ lookup decoding).
 from __future__ import annotations
 
 import importlib.util
-import json
 import secrets
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helpers import catalog, machine
+from helpers.backends.remote import Key, Route, fetch
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.models import sources
 
@@ -83,23 +82,18 @@ class _Server:
         options.model.path = str(sources.gguf(catalog.card("smollm2-135m")))
         options.n_ctx, options.n_parallel, options.verbosity, options.ui = 2048, 1, -1, False
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
-        self._key = secrets.token_urlsafe(16)
-        options.api_keys = [self._key]
+        key = secrets.token_urlsafe(16)
+        options.api_keys = [key]
         if draft:
             options.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
             options.speculative.ngram_simple.size_n, options.speculative.ngram_simple.size_m = SEEN, draft
         self._server = xllamacpp.Server(options)
+        self._route = Route("llama.cpp", self._server.listening_address, Key(key))
 
     def answer(self, passage: str, new_tokens: int) -> dict[str, Any]:
         """The greedy continuation, of exactly so many tokens, and what llama.cpp counted."""
         body = {"prompt": passage, "n_predict": new_tokens, "temperature": 0, "top_k": 1, "cache_prompt": False}
-        request = urllib.request.Request(
-            f"{self._server.listening_address}/completion",
-            json.dumps(body | {"ignore_eos": True}).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"},
-        )
-        with urllib.request.urlopen(request, timeout=300) as reply:
-            found = json.load(reply)
+        found = fetch(self._route, "/completion", body | {"ignore_eos": True}, seconds=300)
         counted = found["timings"]
         drafted, kept = counted.get("draft_n", 0), counted.get("draft_n_accepted", 0)
         return {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faulty_server import FaultyServer, running
-from helpers import catalog
+from helpers import catalog, settings
 from helpers.backends import providers
 from helpers.backends.providers import probe, provider, route
 from helpers.backends.remote import Key, Route
@@ -21,7 +21,7 @@ from helpers.errors import BackendUnavailable, InvalidInput, KeyMissing, ModelGo
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without any key, and a folder without .env."""
-    monkeypatch.setattr(providers, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "DOTENV", tmp_path / ".env")
     monkeypatch.setattr(providers, "_servers", [])
     monkeypatch.setattr(providers, "server_note", lambda: tmp_path / "server.json")
     for row in providers.providers():

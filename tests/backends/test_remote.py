@@ -255,3 +255,12 @@ def test_no_thread_outlives_its_call(at: Opener) -> None:
     at("passing").say("Count.")
     gc.collect()
     assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nonsense://x:y"])
+def test_this_machine_is_asked_without_a_proxy(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    assert remote.fetch(Route("x", server.address("passing")), "/models")["data"]
