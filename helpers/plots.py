@@ -188,6 +188,44 @@ def lines(
     return _labelled(ax, x, y, hue)
 
 
+def ladder(table: Any, *, hue: str = "task", ax: Axes | None = None) -> Axes:
+    """`score` against `parameters` (log scale) with its 95 % interval, `low` to `high`: a line for each task.
+
+    Each line is named at its end. The lines stand a little beside each other, so that no interval covers another's.
+    """
+    rows = _rows(table, hue, "parameters", "score", "low", "high")
+    series = _distinct(rows, hue)
+    if len(series) > len(OTHERS):
+        raise InvalidInput(f"{len(series)} lines in one plot cannot be told apart.", f"Choose {len(OTHERS)} or fewer.")
+    ax = _axes(ax)
+    ends = []
+    for number, (name, shade) in enumerate(zip(series, OTHERS, strict=False)):
+        part = sorted((row for row in rows if row[hue] == name), key=lambda row: row["parameters"])
+        along = [row["parameters"] * 1.025 ** (number - (len(series) - 1) / 2) for row in part]
+        heights, look = [row["score"] for row in part], SPREAD | {"color": shade, "ecolor": shade}
+        ax.errorbar(along, heights, yerr=_arms(part, "score"), fmt=f"{OTHER_MARKERS[number]}-", **look)
+        ends.append((heights[-1], number))
+    ends.sort()
+    for (_, number), height in zip(ends, _apart([end for end, _ in ends], gap=6.5), strict=True):
+        beside = {"color": OTHERS[number], "transform": ax.get_yaxis_transform(), "clip_on": False}
+        ax.plot(1.04, height, OTHER_MARKERS[number], **beside)
+        ax.annotate(series[number], (1.07, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    rungs = sorted({row["parameters"] for row in rows})
+    ax.set(xscale="log", xlabel="parameters (log scale)", ylabel="points of 100 (95 % interval)", ylim=(-3, 103))
+    ax.set_xticks(rungs, [_short(size) for size in rungs])
+    ax.minorticks_off()
+    return ax
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights for the names of lines that end at these, lowest first: as near as may be, but `gap` from each other."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + gap) if placed else height)
+    # What was pushed above the top comes down again.
+    return [min(height, 100 - gap * above) for above, height in zip(range(len(placed))[::-1], placed, strict=True)]
+
+
 def _axes(ax: Axes | None, rows: int = 0) -> Axes:
     """The Axes given, or new ones that are tall enough for so many rows of labels."""
     if ax is not None:

@@ -20,10 +20,16 @@ BARS = [
     for field in ("history", "science")
     for model in ("smollm2-135m", "phi-3.5-mini")
 ]
+LADDER = [
+    {"task": task, "parameters": size, "score": score, "low": score - 8, "high": score + 9}
+    for task, ends in {"into French": (14, 50, 67), "right tool": (57, 90, 91), "few-shot": (28, 88, 90)}.items()
+    for size, score in zip((1543714304, 134515008, 494032768), (ends[2], *ends[:2]), strict=True)
+]
 
 
 def draw(name, **more):
     table = {"sizes": catalog.cards(), "scores": SCORES, "rates": RATES, "predicted_vs_measured": ROOFLINE}
+    table["ladder"] = LADDER
     columns = {
         "bars_with_spread": {"table": BARS, "x": "field", "y": "accuracy_percent", "hue": "model"},
         "lines": {"table": CURVE, "x": "users", "y": "ttft_seconds", "hue": "backend", "band": ("low", "high")},
@@ -31,7 +37,7 @@ def draw(name, **more):
     return getattr(plots, name)(*([] if columns else [table[name]]), **columns, **more)
 
 
-NAMES = ["sizes", "scores", "rates", "predicted_vs_measured", "bars_with_spread", "lines"]
+NAMES = ["sizes", "scores", "rates", "predicted_vs_measured", "bars_with_spread", "lines", "ladder"]
 UNITS = ("parameters", "%", "tokens/s", "(s)")
 
 
@@ -125,6 +131,27 @@ def test_a_line_is_sorted_along_x_and_has_its_band():
     ax = draw("lines")
     assert list(ax.lines[0].get_xdata()) == [1, 4]
     assert len(ax.collections) == 1
+
+
+def test_a_ladder_climbs_along_the_log_axis_and_each_point_has_its_interval():
+    ax = draw("ladder")
+    assert ax.get_xscale() == "log"
+    for (line, _, (arms,)), start in zip(ax.containers, LADDER[::3], strict=True):
+        assert list(line.get_xdata()) == sorted(line.get_xdata())
+        assert line.get_ydata()[-1] == start["score"]
+        assert [(low, high) for (_, low), (_, high) in arms.get_segments()] == [
+            (y - 8, y + 9) for y in line.get_ydata()
+        ]
+
+
+def test_a_ladder_names_its_lines_at_their_ends_in_their_order():
+    names = [text.get_text() for text in sorted(draw("ladder").texts, key=lambda text: text.get_position()[1])]
+    assert names == ["into French", "few-shot", "right tool"]
+
+
+def test_a_ladder_of_lines_that_look_alike_is_refused():
+    with pytest.raises(InvalidInput, match="told apart"):
+        plots.ladder([row | {"task": n} for n in range(8) for row in LADDER[:1]])
 
 
 @pytest.mark.parametrize(
