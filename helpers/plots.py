@@ -25,6 +25,8 @@ Row = Mapping[str, Any]
 #: Okabe and Ito's palette, which people with any kind of colour vision tell apart (jfly.uni-koeln.de/color).
 PALETTE = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#444444")
 FAMILIES = dict(zip(("Phi-3", "Phi-3.5", "Phi-4", "SmolLM2", "SmolVLM", "Mistral", "GPT"), PALETTE, strict=True))
+# Okabe and Ito have no more: wine and olive of Tol's muted scheme (SRON/EPS/TN/09-002), darker than what they are near.
+FAMILIES |= {"Qwen2.5-Coder": "#882255", "MiniLM": "#999933"}
 NO_FAMILY = "#888888"
 BACKENDS = dict(zip("llamacpp transformers onnx-genai openvino mlx ollama echo".split(), "osD^vPX", strict=True))
 #: For what is neither family nor backend, such as a precision or a device: the palette, alike colours far apart.
