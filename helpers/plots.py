@@ -209,7 +209,7 @@ def ladder(table: Any, *, hue: str = "task", ax: Axes | None = None) -> Axes:
         ends.append((heights[-1], number))
     ends.sort()
     for (_, number), height in zip(ends, _apart([end for end, _ in ends], gap=6.5), strict=True):
-        beside = {"color": OTHERS[number], "transform": ax.get_yaxis_transform(), "clip_on": False}
+        beside: dict[str, Any] = {"color": OTHERS[number], "transform": ax.get_yaxis_transform(), "clip_on": False}
         ax.plot(1.04, height, OTHER_MARKERS[number], **beside)
         ax.annotate(series[number], (1.07, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     rungs = sorted({row["parameters"] for row in rows})
