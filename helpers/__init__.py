@@ -1,7 +1,7 @@
 """Helpers for a course on small language models: a small front that every notebook uses, and a room for each topic.
 
-    the front     chat, catalog, records, errors, machine, images, measure, intervals, scoring, anatomy, plots, checks,
-                  doctor
+    the front     chat, catalog, records, errors, machine, data, images, measure, intervals, scoring, anatomy, plots,
+                  checks, doctor
     models/       where weights come from and what they become
     backends/     one file for each engine here, and for each SDK that reaches a provider
     server/       the OpenAI-compatible server
@@ -19,7 +19,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helpers.backends import engines as engines
     from helpers.catalog import card as card
     from helpers.catalog import cards as cards
     from helpers.chat import open_chat as open_chat
@@ -41,7 +40,6 @@ _FRONT = {
     "check": "checks",
     "quiz": "checks",
     "compare": "measure",
-    "engines": "backends",
     "CourseError": "errors",
     "Mean": "intervals",
     "Rate": "intervals",

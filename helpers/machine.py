@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from helpers.records import Machine
 GIB = 1024**3
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def describe() -> Machine:
@@ -97,6 +99,13 @@ def free_disk_gib(path: Path | str) -> float:
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free / GIB
+
+
+def scratch() -> Path:
+    """A new folder for files that are needed no longer than this program or kernel runs; removed at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="slm-course-", ignore_cleanup_errors=True)
+    _SCRATCH.append(folder)  # or it would be removed as soon as nobody holds it
+    return Path(folder.name)
 
 
 def require_memory(size: int, what: str) -> None:

@@ -48,6 +48,13 @@ def use_theme() -> None:
     plt.rcParams.update(THEME)
 
 
+def panels(columns: int, *, width: float = 9.0, height: float = 3.0, sharey: bool = False) -> list[Axes]:
+    """So many Axes side by side in one figure of the course's look, its width and height in inches."""
+    use_theme()
+    axes = plt.subplots(1, columns, figsize=(width, height), sharey=sharey, squeeze=False, layout="constrained")[1]
+    return list(axes[0])
+
+
 def colour(name: str) -> str:
     """The colour of a model family, of a family's model ("phi-3.5-mini"), or grey for what is neither."""
     fitting = [family for family in FAMILIES if name.lower().startswith(family.lower())]

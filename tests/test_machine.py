@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -139,3 +141,10 @@ def test_a_missing_tool_is_no_output() -> None:
 def test_torch_gets_a_device_and_a_precision_it_knows() -> None:
     assert machine.device() in ("cpu", "cuda", "mps")
     assert machine.precision() in ("bf16", "fp16", "fp32")
+
+
+def test_a_scratch_folder_is_gone_when_its_program_ends() -> None:
+    program = "from helpers import machine; made = machine.scratch(); (made / 'a').write_text('b'); print(made)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).name.startswith("slm-course-")
+    assert not Path(done.stdout.strip()).exists()

@@ -74,6 +74,12 @@ def test_a_figure_is_six_by_three_and_a_half_inches_and_grows_with_its_rows():
     assert draw("sizes").figure.get_size_inches()[1] > 3.5
 
 
+def test_panels_stand_side_by_side_in_one_figure():
+    left, right = plots.panels(2, width=7, height=3)
+    assert left.figure is right.figure
+    assert left.figure.get_size_inches() == pytest.approx([7, 3])
+
+
 def test_a_data_frame_is_as_good_as_a_list():
     ax = plots.rates(pd.DataFrame(RATES))
     assert [text.get_text() for text in ax.texts] == ["60  llamacpp", "20  transformers"]

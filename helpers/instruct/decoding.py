@@ -98,6 +98,12 @@ def choose(probabilities: ArrayLike, random: np.random.Generator) -> int:
     return int(np.searchsorted(edges, random.random() * edges[-1], side="right"))
 
 
+def draw(probabilities: ArrayLike, count: int, *, seed: int = 0) -> list[int]:
+    """So many token ids, each drawn with these probabilities."""
+    random = np.random.default_rng(seed)
+    return [choose(probabilities, random) for _ in range(count)]
+
+
 def candidates(
     logits: ArrayLike,
     decode: Callable[[int], str],

@@ -80,6 +80,11 @@ def test_a_choice_follows_the_probabilities():
     assert drawn.count(2) / 2000 == pytest.approx(0.8, abs=0.04)
 
 
+def test_draws_repeat_with_their_seed():
+    assert decoding.draw([0.5] * 9, 20, seed=1) == decoding.draw([0.5] * 9, 20, seed=1)
+    assert decoding.draw([0.5] * 9, 20, seed=1) != decoding.draw([0.5] * 9, 20, seed=2)
+
+
 def test_a_choice_stays_inside_the_vocabulary_at_the_very_end():
     class Last:
         random = staticmethod(lambda: np.nextafter(1, 0))
