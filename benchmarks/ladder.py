@@ -99,6 +99,8 @@ def unit(rung: Rung, part: str, limit: int | None = None) -> Row:
     return made_from(rung.entry, part) | {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": str(machine.describe()),
+        "backend": PARTS[part].backend,
+        "precision": machine.precision() if PARTS[part].backend == "transformers" else "as in the file",
         "threads": rung.threads,
         "load_before": round(load, 2),
         "packages": {name: version(name) for name in PACKAGES},

@@ -50,6 +50,7 @@ class Rung(Protocol):
 class Part(Protocol):
     """One part. `whole` says whether all its groups together make one score."""
 
+    backend: str
     cap: int | None
     whole: bool
 
@@ -73,6 +74,7 @@ class Task:
     cap: int
     one_line: bool = True
     whole: bool = True
+    backend: str = "llamacpp"
 
     def items(self, limit: int | None) -> list[tasks.Item]:
         found = tasks.load(self.task, style=self.style, limit=limit)
@@ -83,7 +85,7 @@ class Task:
         return [{name: getattr(item, name) for name in asked} for item in self.items(None)]
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
-        found = evaluate.evaluate(rung.chat("llamacpp"), self.items(limit)).to_dict("records")
+        found = evaluate.evaluate(rung.chat(self.backend), self.items(limit)).to_dict("records")
         dropped = {"task", "style", "prompt", "prompt_tokens", "seconds", "number"}
         return [{"item": _number(row)} | {k: v for k, v in row.items() if k not in dropped} for row in found]
 
@@ -115,6 +117,7 @@ class Calls:
     constrained: bool
     cap: int = CALL_TOKENS
     whole: bool = True
+    backend: str = "llamacpp"
 
     def agent(self, chat: Chat) -> Agent:
         return Agent(
@@ -135,7 +138,7 @@ class Calls:
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
         questions = examples.load("questions")[:limit]
-        found = toolscore.score(self.agent(rung.chat("llamacpp")), questions).to_dict("records")
+        found = toolscore.score(self.agent(rung.chat(self.backend)), questions).to_dict("records")
         kept = ("cut", "tool", "arguments", "valid")
         return [
             {"item": str(number), "group": row["expected"], "answer": row["choice"]}
@@ -159,6 +162,7 @@ class Comprehension:
 
     cap: int | None = None
     whole: bool = True
+    backend: str = "transformers"
 
     def items(self, limit: int | None) -> list[Row]:
         return list(json.loads((DATA / "comprehension.json").read_text(encoding="utf-8"))[:limit])
@@ -167,7 +171,7 @@ class Comprehension:
         return self.items(None)
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
-        engine, items = rung.chat("transformers").backend, self.items(limit)
+        engine, items = rung.chat(self.backend).backend, self.items(limit)
         divided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "characters")
         undivided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "none")
         both = zip(items, divided.to_dict("records"), undivided["correct"], strict=True)
@@ -190,6 +194,7 @@ class Bias:
 
     cap: int | None = None
     whole: bool = False  # it would mix stereotypes with controls
+    backend: str = "transformers"
 
     def items(self, limit: int | None) -> list[Row]:
         pairs = json.loads((DATA / "bias_pairs.json").read_text(encoding="utf-8"))
@@ -200,7 +205,7 @@ class Bias:
         return self.items(None)
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
-        engine = rung.chat("transformers").backend
+        engine = rung.chat(self.backend).backend
         found = scoring.paired_preference(engine.model, engine.tokenizer, self.items(limit))
         means = found.groupby(["category", "cross"], sort=False)["difference"].mean()
         return [
@@ -219,6 +224,7 @@ class Speed:
 
     cap: int | None = 64
     whole: bool = True
+    backend: str = "llamacpp"
 
     @property
     def prompts(self) -> list[str]:
@@ -234,7 +240,7 @@ class Speed:
         for threads in (1, 2):
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
-                given = [(rung.model, self.prompts, self.cap, threads)] * SPEED_REPEATS
+                given = [(rung.model, self.backend, self.prompts, self.cap, threads)] * SPEED_REPEATS
                 found = list(processes.map(_speed, *zip(*given, strict=True)))
             spreads = {name: asdict(Spread.of([one[name] for one in found])) for name in found[0]}
             rows.append({"item": f"{threads} threads", "group": ALL, "threads": threads} | spreads)
@@ -265,11 +271,11 @@ PARTS: dict[str, Part] = {
 CUT_BY_DESIGN = ("completion",)
 
 
-def _speed(model: str, prompts: list[str], cap: int, threads: int) -> dict[str, float]:
+def _speed(model: str, backend: str, prompts: list[str], cap: int, threads: int) -> dict[str, float]:
     """What one process measures: it opens the model, is warmed up by one answer, and writes one for each prompt."""
     with measure.peak_memory() as peak:
         started = time.perf_counter()
-        with open_chat(model, backend="llamacpp", threads=threads) as chat:
+        with open_chat(model, backend=backend, threads=threads) as chat:
             opened = time.perf_counter() - started
             short, long = measure.answers([chat], prompts, repeats=1, max_new_tokens=cap).to_dict("records")
     return {

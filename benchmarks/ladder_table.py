@@ -18,7 +18,7 @@ SHOWN = (
     ("completion", ALL, "right", "right next word"),
     ("extraction", ALL, "exact", "order to JSON, free: exact"),
     ("extraction with a schema", ALL, "exact", "order to JSON, with a schema: exact"),
-    ("summarisation", "paragraphs", "rouge_l", "summary, ROUGE-L"),
+    ("summarisation", ALL, "rouge_l", "summary, ROUGE-L"),
     ("translation", "Chinese", "chrf", "into Chinese, chrF"),
     ("translation", "French", "chrf", "into French, chrF"),
     ("translation", "Swedish", "chrf", "into Swedish, chrF"),

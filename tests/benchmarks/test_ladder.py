@@ -195,7 +195,7 @@ def test_the_likelihood_parts_read_a_real_model(reference: Backend, card: ModelC
 
 @pytest.mark.engine
 def test_a_speed_has_its_four_figures() -> None:
-    figures = ladder_parts._speed("smollm2-135m", ["Hi", "Say hello to a friend."], 3, 1)
+    figures = ladder_parts._speed("smollm2-135m", "llamacpp", ["Hi", "Say hello to a friend."], 3, 1)
     assert set(figures) == set(ladder_table.SPEEDS)
     assert min(figures.values()) > 0
 
