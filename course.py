@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""The course from a clone: one file, the standard library, any system.
+"""The course from a clone: the standard library, any system.
 
     python3 course.py lab             sets everything up, then opens the first notebook
     python3 course.py test            proves it: style, types, unit tests, every notebook
     python3 course.py run 01 03       executes notebooks without a browser; all of them without a number
     python3 course.py doctor          tells what this machine has and what it can do
     python3 course.py setup           sets up and opens nothing
+    python3 course.py fetch NAME      fetches a further model ahead of time; --list names them
+    python3 course.py lock            locks what the requirements bring, after a change there
 
-`lab --engines` and `setup --engines` also install the engines of requirements-engines.txt, for lesson 07.
+`lab` and `setup` take --engines, which also installs the engines of requirements-engines.txt, and --small, which leaves
+out the second model. What needs no start lies in helpers/course: the proof, the locks, what pip's messages mean.
 
 Everything installed goes to the folder .venv, everything written to build. Whatever interrupts a step, the same
-command continues: a stamp is written only after the requirements are in, and what is half-made is made again.
+command continues: a stamp is written only after the requirements are in, and what is half-made is made again. What
+somebody else made is never wiped.
 """
 
 # An old Python has to read this file far enough to say so: nothing below is newer than Python 3.6.
 import argparse
+import contextlib
 import errno
 import hashlib
 import json
@@ -35,27 +40,17 @@ OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 LOG = ROOT / "build" / "install.log"
+MADE_HERE = "made-by-course.py"
 FIRST = "notebooks/00_start.ipynb"
 MODEL = "smollm2-135m"
+SECOND_MODEL = "qwen2.5-coder-0.5b"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_GIB = 3
 ENGINES_GIB = 1.3
-FULL_DISK = "The disk is full. Free some space, then run the same command again: it continues where it stopped."
-#: What pip says, and what it means. The first that matches is told.
-MEANINGS = (
-    (r"No space left on device|Errno 28|not enough space on the disk", FULL_DISK),
-    (
-        r"NewConnectionError|NameResolution|name resolution|Max retries exceeded|timed out|ProxyError"
-        r"|Connection (refused|reset|aborted|broken)|Network is unreachable|from versions: none",
-        "The package index could not be reached, or has nothing for this system. Check the connection and run the same "
-        "command again: what is already there is kept.",
-    ),
-    (
-        r"No matching distribution",
-        "The package index does not offer a pinned version for this Python and system. Python 3.11 is the one that "
-        "the course is tested with.",
-    ),
-)
+
+if sys.version_info >= OLDEST:  # an older one could not read it
+    sys.path.insert(0, str(ROOT))
+    from helpers.course import trouble
 
 
 class Stop(Exception):
@@ -156,7 +151,12 @@ def run_logged(command: list, what: str) -> tuple:
         encoding="utf-8",
         errors="replace",
     )
-    reader = threading.Thread(target=lambda: lines.extend(iter(child.stdout.readline, "")), daemon=True)
+
+    def read() -> None:
+        with child.stdout:
+            lines.extend(child.stdout)
+
+    reader = threading.Thread(target=read, daemon=True)
     try:
         reader.start()
         with LOG.open("a", encoding="utf-8") as log:
@@ -177,75 +177,129 @@ def run_logged(command: list, what: str) -> tuple:
     return status, "".join(lines)
 
 
-def meaning(output: str) -> str:
-    """What pip's failure means for the reader, as a sentence with its next step."""
-    for pattern, sentence in MEANINGS:
-        if re.search(pattern, output):
-            return sentence
-    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
-    return f"The packages could not be installed ({errors[-1] if errors else 'pip gave no reason'})."
-
-
 def venv_python() -> Path:
     """The Python of .venv, whether it is there or not."""
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def probe() -> dict:
-    """What the environment's Python says of itself; empty when there is none, it is too old, or it is half-made."""
+    """`facts` of the environment's Python, its version and its packages' folder; empty when it cannot be used."""
     question = (
-        "import json, pip, platform, sysconfig;"
-        "print(json.dumps([platform.python_version(), sysconfig.get_path('purelib')]))"
+        "import json, os, sys, sysconfig; sys.path.insert(0, sys.argv[1]); from helpers.course import trouble;"
+        "packages = os.path.relpath(sysconfig.get_path('purelib'), sys.prefix);"
+        "print(json.dumps(dict(trouble.facts(), packages=packages, own=os.path.samefile(sys.prefix, sys.argv[2]))))"
     )
+    command = [str(venv_python()), "-c", question, str(ROOT), str(VENV)]
     try:
-        answer = subprocess.check_output(
-            [str(venv_python()), "-c", question], env=quiet_environment(), stderr=subprocess.DEVNULL, timeout=120
-        )
-        version, packages = json.loads(answer.decode())
+        answer = subprocess.check_output(command, env=quiet_environment(), stderr=subprocess.DEVNULL, timeout=120)
+        found = json.loads(answer.decode("ascii"))
+    except subprocess.TimeoutExpired:  # it may be sound, on a machine that is too busy
+        raise Stop(
+            "The Python in .venv did not answer for two minutes. Run again when this machine is less busy."
+        ) from None
     except (OSError, ValueError, subprocess.SubprocessError):
         return {}
-    if old_python([int(part) for part in version.split(".")[:2]]) or VENV not in Path(packages).parents:
+    if old_python(found["python"]) or not found["ssl"] or not found["own"]:
         return {}
-    return {"version": version, "packages": Path(packages)}
+    version = ".".join(str(number) for number in found["python"])
+    return dict(found, version=version, packages=VENV / found["packages"])
+
+
+def made_here() -> bool:
+    """Whether course.py made what lies at .venv, or nobody did: only then may it be made anew."""
+    if VENV.is_symlink() or not VENV.is_dir():
+        return not os.path.lexists(str(VENV))
+    signs = [VENV / MADE_HERE, VENV / "torch.txt", *VENV.glob("*.installed")]
+    return any(sign.exists() for sign in signs) or not any(path.is_file() for path in VENV.rglob("*"))
+
+
+def make_environment() -> dict:
+    """A new .venv, in place of a broken one of our own."""
+    if not made_here():
+        raise Stop(
+            f"The folder {VENV} was not made by this course, and its Python does not run or is too old; it was left "
+            "as it is. Rename or remove it, then run the same command again."
+        )
+    sentence = trouble.unfit(trouble.facts())
+    if sentence:
+        raise Stop(sentence)
+    # Started with the broken environment's own Python, we need the one that it was made from.
+    inside = Path(sys.prefix).resolve() == VENV.resolve()
+    base = getattr(sys, "_base_executable", sys.executable) if inside else sys.executable
+    what = "Repairing .venv" if VENV.exists() else "Making .venv"
+    # The mark comes first and stays, so that what an interruption leaves is known as our own.
+    VENV.mkdir(exist_ok=True)
+    (VENV / MADE_HERE).touch()
+    for path in VENV.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        elif path.name != MADE_HERE:
+            path.unlink()
+    status, output = run_logged([base, "-m", "venv", VENV], what)
+    found = probe() if status == 0 else {}
+    if not found:
+        raise Stop(
+            trouble.meaning(output) if trouble.is_here(output) else f"Python could not make .venv; {LOG} says why."
+        )
+    return found
+
+
+def add_pip() -> dict:
+    """pip in an environment that came without, as uv's do; all that is in it stays."""
+    status, _ = run_logged([venv_python(), "-m", "ensurepip", "--default-pip"], "Adding pip to .venv")
+    found = probe()
+    if status or not found.get("pip"):
+        raise Stop(
+            f"The environment {VENV} has no pip, and its Python cannot add it; it was left as it is. Make it with pip "
+            "(uv venv --seed), or rename it and let the course make its own, then run the same command again."
+        )
+    return found
+
+
+def path_line(root: Path) -> str:
+    """The line of a .pth file that puts a folder on Python's path, whatever letters are in its name.
+
+    Python 3.11 and 3.12 read such a file in the locale's encoding, later ones in UTF-8. ASCII is the same in both, so a
+    folder with other letters is named by its bytes.
+    """
+    if re.match(r"[!-~]([ -~]*[!-~])?$", str(root)):
+        return f"{root}\n"
+    return f"import os, sys; sys.path.append(os.fsdecode({os.fsencode(str(root))!r}))\n"
 
 
 def ensure_environment() -> dict:
     """The working .venv, made or repaired when it has to be."""
-    found = probe()
-    if not found:
-        # Started with the broken environment's own Python, we need the one that it was made from.
-        inside = Path(sys.prefix).resolve() == VENV
-        base = getattr(sys, "_base_executable", sys.executable) if inside else sys.executable
-        if VENV.is_symlink() or VENV.is_file():
-            VENV.unlink()
-        what = "Repairing .venv" if VENV.exists() else "Making .venv"
-        status, output = run_logged([base, "-m", "venv", "--clear", VENV], what)
-        found = probe() if status == 0 else {}
-        if not found:
-            if "ensurepip" in output:
-                raise Stop("This Python cannot make environments. On Debian and Ubuntu: sudo apt install python3-venv")
-            raise Stop(meaning(output) if "Errno 28" in output else f"Python could not make .venv; {LOG} says why.")
+    found = probe() or make_environment()
+    if not found["pip"]:
+        found = add_pip()
+    sentence = trouble.unfit(found)
+    if sentence:
+        again = (
+            ""
+            if trouble.unfit(trouble.facts())
+            else f" That is the Python in {VENV}: rename or remove that folder first."
+        )
+        raise Stop(sentence + again)
     # One line on the environment's path lets notebooks import `helpers` from where the course stands.
-    with (found["packages"] / "course.pth").open("w", encoding="locale") as file:
-        file.write(f"{ROOT}\n")
+    (found["packages"] / "course.pth").write_text(path_line(ROOT), encoding="ascii")
     hold_torch()
     return found
 
 
-def digest(requirements: Path, version: str) -> str:
-    """What a stamp holds: a change of the requirements or of Python changes it."""
-    return hashlib.sha256(version.encode() + b"\n" + requirements.read_bytes()).hexdigest()
+def digest(lock: Path, version: str) -> str:
+    """What a stamp holds: a change of the lock or of Python changes it."""
+    return hashlib.sha256(version.encode() + b"\n" + lock.read_bytes()).hexdigest()
 
 
-def stamp(requirements: Path) -> Path:
-    """The file that says that these requirements are in."""
-    return VENV / f"{requirements.stem}.installed"
+def stamp(lock: Path) -> Path:
+    """The file that says that what this lock names is in."""
+    return VENV / f"{lock.stem}.installed"
 
 
-def is_installed(requirements: Path, version: str) -> bool:
-    """Whether these very requirements were installed to the end."""
+def is_installed(lock: Path, version: str) -> bool:
+    """Whether what this very lock names was installed to the end."""
     try:
-        return stamp(requirements).read_text() == digest(requirements, version)
+        return stamp(lock).read_text() == digest(lock, version)
     except OSError:
         return False
 
@@ -300,11 +354,13 @@ def install_torch(packages: Path, pip=run_logged) -> None:
         last = plan is plans[-1]
         build = "CPU build" if "+cpu" in plan[0] else "default build"
         where = ", from PyTorch's own index" if any("--index-url" in part for part in plan) else ""
-        status, output = pip([venv_python(), "-m", "pip", "install", "--no-deps", *plan], f"torch ({build}{where})")
+        # What a CUDA build needs besides is in no lock.
+        alone = [] if platform.system() == "Linux" and build == "default build" else ["--no-deps"]
+        status, output = pip([venv_python(), "-m", "pip", "install", *alone, *plan], f"torch ({build}{where})")
         if status == 0:
             break
-        if last or re.search(MEANINGS[0][0], output):
-            raise Stop(meaning(output))
+        if last or trouble.is_here(output):
+            raise Stop(trouble.meaning(output, status))
     installed = sorted(packages.glob("torch-*.dist-info"))[-1].name[len("torch-") : -len(".dist-info")]
     (VENV / "torch.txt").write_text(f"torch=={installed}\n")
     hold_torch()
@@ -318,55 +374,189 @@ def require_space(packages: Path, engines: bool) -> None:
         raise Stop(f"The packages need about {needed} GiB of disk, and {free:.1f} GiB are free at {ROOT}.")
 
 
+def users() -> list:
+    """The ids of the JupyterLabs and kernels that run from .venv now; none where psutil is not in it yet."""
+    question = (
+        "import json, os, psutil, sys;"
+        "here = os.path.join(sys.argv[1], '');"
+        "lines = [(p.pid, p.info['cmdline'] or ['']) for p in psutil.process_iter(['cmdline'])];"
+        "busy = lambda line: any(os.path.basename(word).startswith(('jupyter', 'ipykernel')) for word in line[1:4]);"
+        "print(json.dumps([pid for pid, line in lines if line[0].startswith(here) and busy(line)]))"
+    )
+    try:
+        command = [str(venv_python()), "-c", question, str(VENV)]
+        return json.loads(
+            subprocess.check_output(command, env=quiet_environment(), stderr=subprocess.DEVNULL, timeout=60)
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+
+
+def locks(dev: bool, engines: bool) -> list:
+    """The locks to install from, the one that all need first."""
+    return [ROOT / "requirements.lock"] + [
+        ROOT / f"requirements-{name}.lock" for name, wanted in (("dev", dev), ("engines", engines)) if wanted
+    ]
+
+
 def install(found: dict, dev: bool, engines: bool = False) -> None:
     """Installs the requirements that changed since they were last installed to the end."""
-    wanted = [ROOT / "requirements.txt"] + ([ROOT / "requirements-dev.txt"] if dev else [])
-    wanted += [ROOT / "requirements-engines.txt"] if engines else []
-    stale = [file for file in wanted if not is_installed(file, found["version"])]
+    wanted = locks(dev, engines)
+    stale = [lock for lock in wanted if not is_installed(lock, found["version"])]
     if not stale:
         return
+    running = users()
+    if running:
+        raise Stop(
+            "The packages in .venv have to change, and JupyterLab or a notebook runs from it (process "
+            f"{', '.join(str(pid) for pid in running)}): end it, with Ctrl-C where it was started, then run the same "
+            "command."
+        )
     more = engines and wanted[-1] in stale
     require_space(found["packages"], more)
     if more:
         say(f"The engines are a download of up to {ENGINES_GIB} GB, once: one to five minutes on a usual line.")
-    for file in stale:
-        if stamp(file).exists():
-            stamp(file).unlink()
+    for lock in stale:
+        if stamp(lock).exists():
+            stamp(lock).unlink()
     forget_half_installed(found["packages"])
     if wanted[0] in stale:
         install_torch(found["packages"])
-    command = [venv_python(), "-m", "pip", "install", "--progress-bar=off", f"--constraint={VENV / 'torch.txt'}"]
-    for file in wanted:
-        command += ["--requirement", file]
-    status, output = run_logged(command, "Packages from " + " and ".join(file.name for file in stale))
+    install_locked(wanted, "Packages of " + " and ".join(lock.name for lock in stale))
+    for lock in stale:
+        stamp(lock).write_text(digest(lock, found["version"]))
+
+
+def install_locked(wanted: list, what: str) -> None:
+    """Installs exactly what the locks name, each file by its hash."""
+    command = [venv_python(), "-m", "pip", "install", "--no-deps", "--require-hashes", "--progress-bar=off"]
+    for lock in wanted:
+        command += ["--requirement", lock]
+    status, output = run_logged(command, what)
     if status:
-        raise Stop(f"{meaning(output)} The whole story is in {LOG}.")
-    for file in stale:
-        stamp(file).write_text(digest(file, found["version"]))
+        raise Stop(f"{trouble.meaning(output, status)} The whole story is in {LOG}.")
+
+
+def take(file) -> bool:
+    """Tries to get the lock on an open file, which ends with the process; a disk without locks counts as taken."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
+
+
+@contextlib.contextmanager
+def alone():
+    """Lets one set-up of this clone work at a time: a second one says so and waits for the first."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.with_name("setup.lock").open("a") as file:
+        if not take(file):
+            say(
+                "Another set-up of this course is at work in this folder: waiting until it ends. Ctrl-C stops the "
+                "waiting."
+            )
+            while not take(file):
+                time.sleep(0.5)
+        yield
+
+
+def is_ready(found: dict, dev: bool, engines: bool) -> bool:
+    """Whether nothing has to be installed or written, as in a folder that was set up once and may only be read."""
+    if not found or not found["pip"] or not all(is_installed(lock, found["version"]) for lock in locks(dev, engines)):
+        return False
+    line = found["packages"] / "course.pth"
+    return line.exists() and line.read_bytes().decode("ascii", "replace").strip() == path_line(ROOT).strip()
 
 
 def prepare(dev: bool = False, engines: bool = False) -> Path:
     """Everything that a notebook needs: .venv, packages, the embedded model. The environment's Python."""
-    if LOG.exists() and LOG.stat().st_size > 10**7:
-        LOG.unlink()
-    install(ensure_environment(), dev, engines)
-    if call([venv_python(), "-m", "helpers.models.sources", "fetch", MODEL]):
+    if not is_ready(probe(), dev, engines):
+        with alone():
+            if LOG.exists() and LOG.stat().st_size > 10**7:
+                LOG.unlink()
+            install(ensure_environment(), dev, engines)
+    if call(fetching(MODEL)):
         raise Stop("The embedded model is not ready, for the reason above. The same command continues from here.")
     return venv_python()
 
 
+def fetching(*arguments: str) -> list:
+    """The command that fetches models ahead of time."""
+    return [venv_python(), "-m", "helpers.models.sources", "fetch", *arguments]
+
+
+def fetch_second() -> None:
+    """Fetches the second model; without it everything but the cells that use it works."""
+    if call(fetching(SECOND_MODEL)):
+        say(
+            f"Without {SECOND_MODEL} the cells that use it say so. To try again: python3 course.py fetch {SECOND_MODEL}"
+        )
+
+
+@contextlib.contextmanager
+def fetching_second():
+    """Fetches the second model in another process meanwhile and prints what it says; ends it with the block."""
+    child = subprocess.Popen(
+        [str(part) for part in fetching(SECOND_MODEL)],
+        cwd=str(ROOT),
+        env=quiet_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    ended = threading.Event()
+
+    def relay() -> None:
+        with child.stdout:
+            for line in child.stdout:
+                if line.strip() and not ended.is_set():
+                    say(f"  [{SECOND_MODEL}] {line.strip()}")
+        if child.wait() and not ended.is_set():
+            say(f"  [{SECOND_MODEL}] is not here, for the reason above. Again: python3 course.py fetch {SECOND_MODEL}")
+
+    reader = threading.Thread(target=relay, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        end_child(child)
+        reader.join(10)
+
+
 def free_port(wanted: int) -> int:
-    """The first free port from `wanted` on, on loopback."""
-    for port in range(wanted, min(wanted + 50, 65536)):
-        with socket.socket() as probe_socket:
-            if probe_socket.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+    """The first port from `wanted` on, on loopback, that a server can have: it is bound to know."""
+    for port in range(max(wanted, 1), min(wanted + 50, 65536)):
+        with socket.socket() as trial:
+            if os.name == "nt":  # where a second program may otherwise bind the same port
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:  # as servers do, since a port that has just been left is free
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", port))
+                trial.listen(1)
+            except OSError:
+                continue
+            return port
     raise Stop(f"No port from {wanted} on is free: choose another with --port.")
 
 
 def setup(asked) -> int:
     """Sets up and opens nothing."""
     prepare(engines=asked.engines)
+    if not asked.small:
+        fetch_second()
     say("Ready. Next: python3 course.py lab")
     return 0
 
@@ -376,9 +566,12 @@ def lab(asked) -> int:
     python = prepare(engines=asked.engines)
     # Lab would ask each learner whether it may fetch news.
     overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    overrides.parent.mkdir(parents=True, exist_ok=True)
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    overrides.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": quiet}))
+    quiet = json.dumps(
+        {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    )
+    if not overrides.exists() or overrides.read_text(encoding="utf-8") != quiet:
+        overrides.parent.mkdir(parents=True, exist_ok=True)
+        overrides.write_text(quiet, encoding="utf-8")
     port, token = free_port(asked.port), secrets.token_hex(24)
     command = [python, "-m", "jupyterlab", *([] if asked.no_browser else [FIRST]), f"--ServerApp.root_dir={ROOT}"]
     command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
@@ -387,8 +580,9 @@ def lab(asked) -> int:
         command.append("--ServerApp.allow_root=True")  # as in a container; it is on loopback, behind its token
     say(f"JupyterLab: http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}\nCtrl-C here ends it.")
     try:
-        # The token goes by the environment: a command line can be read by every user of the machine.
-        status = call(command, JUPYTER_TOKEN=token)
+        with contextlib.nullcontext() if asked.small else fetching_second():
+            # The token goes by the environment: a command line can be read by every user of the machine.
+            status = call(command, JUPYTER_TOKEN=token)
     except KeyboardInterrupt:
         say("\nJupyterLab has ended.")
         return 0
@@ -397,58 +591,55 @@ def lab(asked) -> int:
     return 0
 
 
-def test_steps(python: Path) -> list:
-    """Each step of the proof: its name, its command, and what its environment has besides."""
-    pytest = [python, "-m", "pytest"]
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-o", "timeout=0", "notebooks"]
-    still = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return [
-        ("ruff check", [python, "-m", "ruff", "check", "."], {}),
-        ("ruff format", [python, "-m", "ruff", "format", "--check", "."], {}),
-        ("mypy", [python, "-m", "mypy", "helpers/"], {}),
-        ("unit tests", pytest, still),
-        ("notebooks", pytest + nbval, still),
-    ]
-
-
 def test(asked) -> int:
-    """The whole proof; every step runs, whatever the one before it said."""
-    results = []
+    """The proof: style, types, contracts, unit tests, notebooks; --quick leaves out what opens an engine."""
     # Linux is where every engine that needs no machine of its own exists; elsewhere those that are here are tested.
-    for name, command, more in test_steps(prepare(dev=True, engines=platform.system() == "Linux")):
-        say(f"\n── {name}")
-        began = time.monotonic()
-        results.append((name, call(command, **more), time.monotonic() - began))
-    say("\n── summary")
-    for name, status, seconds in results:
-        say(f"{'passed' if status == 0 else 'FAILED'}  {seconds:6.1f} s  {name}")
-    return 1 if any(status for _, status, _ in results) else 0
+    python = prepare(dev=True, engines=platform.system() == "Linux")
+    if not asked.quick:
+        fetch_second()
+    chosen = [f"--{name}" for name in ("quick", "nightly") if getattr(asked, name)]
+    return call([python, "-m", "helpers.course.proof", *chosen])
 
 
 def run(asked) -> int:
     """Executes notebooks in order and keeps the copies under build."""
-    return call([prepare(), "-m", "helpers.course.execute", *asked.notebooks, *(["--save"] if asked.save else [])])
+    python = prepare()
+    fetch_second()
+    return call([python, "-m", "helpers.course.execute", *asked.notebooks, *(["--save"] if asked.save else [])])
+
+
+def fetch(asked) -> int:
+    """Fetches models ahead of time; --list names them, --from says where to look."""
+    prepare()
+    return call(fetching(*asked.arguments))
+
+
+def lock(asked) -> int:
+    """Locks, by version and hash, what the requirements bring; after each change there."""
+    return call([prepare(dev=True), "-m", "helpers.course.lock", *(["--upgrade"] if asked.upgrade else [])])
 
 
 def doctor(asked) -> int:
     """What this machine has; the short version before the set-up."""
-    if is_installed(ROOT / "requirements.txt", probe().get("version", "")):
+    if is_installed(ROOT / "requirements.lock", probe().get("version", "")):
         return call([venv_python(), "-m", "helpers.doctor", *(["--json"] if asked.json else [])])
     free = round(shutil.disk_usage(str(ROOT)).free / 1024**3, 1)
-    facts = {
+    here = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "free_disk_gib": free,
         "nvidia": has_nvidia(),
         "environment": "incomplete" if VENV.exists() else "missing",
+        "unfit": trouble.unfit(trouble.facts()),
     }
     if asked.json:
-        say(json.dumps(facts, indent=2))
+        say(json.dumps(here, indent=2))
         return 0
-    say("\n".join(f"{name.replace('_', ' '):14} {value}" for name, value in facts.items()))
+    say("\n".join(f"{name.replace('_', ' '):14} {value}" for name, value in here.items() if name != "unfit"))
     say(
-        f"The set-up needs about {INSTALL_GIB} GiB of disk and has {'' if free > INSTALL_GIB else 'not '}enough. "
+        here["unfit"]
+        or f"The set-up needs about {INSTALL_GIB} GiB of disk and has {'' if free > INSTALL_GIB else 'not '}enough. "
         "Next: python3 course.py lab. After it, the doctor tells more."
     )
     return 0
@@ -459,14 +650,24 @@ def parse(arguments) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="course.py", description="A course on small language models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for function in (lab, test, run, doctor, setup):
+    for function in (lab, test, run, doctor, setup, fetch, lock):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function in (lab, setup):
             command.add_argument("--engines", action="store_true", help="also install the engines of lesson 07")
+            command.add_argument("--small", action="store_true", help="leave the second model out, 491 MB")
         if function is lab:
             command.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
             command.add_argument("--port", type=int, default=8888, help="the first port to try (8888)")
+        elif function is test:
+            command.add_argument("--quick", action="store_true", help="only what opens no engine; at each save")
+            command.add_argument(
+                "--nightly", action="store_true", help="with the tests that are slow for what they prove"
+            )
+        elif function is fetch:
+            command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="NAME", help="names, --from, --list")
+        elif function is lock:
+            command.add_argument("--upgrade", action="store_true", help="take the newest of what no requirement pins")
         elif function is run:
             command.add_argument("notebooks", nargs="*", metavar="NUMBER", help="01 03 …; all without one")
             command.add_argument("--save", action="store_true", help="also store the outputs in notebooks/")
@@ -500,7 +701,7 @@ def main(arguments=None) -> int:
         return 130
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1))
-        print(f"\n{FULL_DISK if full else f'The system refused a step: {error}.'}", file=sys.stderr)
+        print(f"\n{trouble.FULL_DISK if full else f'The system refused a step: {error}.'}", file=sys.stderr)
     return 1
 
 

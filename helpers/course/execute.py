@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import nbformat
 import psutil
@@ -53,7 +53,8 @@ class Run:
 def chosen(names: Sequence[str], folder: Path = NOTEBOOKS) -> list[Path]:
     """The notebooks of these numbers or stems in the order of the course; all of them without a name."""
     paths = sorted(folder.glob("[0-9]*.ipynb"))
-    wanted = [name.removesuffix(".ipynb").rpartition("/")[2].zfill(2) for name in names]
+    # Tab completion writes backslashes on Windows, and such a path takes both.
+    wanted = [PureWindowsPath(name).name.removesuffix(".ipynb").zfill(2) for name in names]
     known = {path.stem: path for path in paths} | {path.stem.partition("_")[0]: path for path in paths}
     unknown = [name for name in wanted if name not in known]
     if unknown:

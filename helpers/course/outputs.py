@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import base64
 import copy
+import html
 import io
+import json
 import re
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from nbformat import NotebookNode
 
 #: Escape sequences of a terminal: colours, and moves of the cursor.
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
+#: Somebody's folder on Windows, with whatever separators: a text may come from another machine than this one.
+WINDOWS_HOME = re.compile(
+    r"(?:\b[A-Z](?::|%3A)|(?:/mnt)?/[A-Z])(?:/|\\+)Users(?:/|\\+)(?:[^\\/:*?\"<>|\r\n]+(?=[\\/])|[\w.~-]+)",
+    re.IGNORECASE,
+)
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-#: Kinds of data whose text may name a folder.
-TEXTS = ("text/plain", "text/html", "text/markdown")
+#: Kinds of data whose text is base64, and so names no folder.
+PICTURES = ("image/png", "image/jpeg", "image/gif", "application/pdf")
 #: A plot has a handful of colours and their blends; a picture with more than so many is a photograph, and kept.
 COLOURS_OF_A_PLOT = 4096
 
@@ -34,14 +42,32 @@ def plain(text: str) -> str:
 def portable(text: str, root: Path) -> str:
     """The text without colours, without this machine's folders, and without addresses of objects."""
     text = plain(text)
-    # The innermost folders first: the environment may lie in the course, the course in the home folder.
-    places = {str(root): ".", sys.prefix: "env", sys.base_prefix: "env", tempfile.gettempdir(): "tmp"}
+    temporary = Path(tempfile.gettempdir())
+    places = {str(root): ".", sys.prefix: "env", sys.base_prefix: "env", str(temporary): "tmp"}
+    places[str(temporary.resolve())] = "tmp"  # a link on macOS, a short name on Windows
     if Path.home() != Path(Path.home().anchor):
         places[str(Path.home())] = "~"
+    # The innermost folders first: the environment may lie in the course, the course in the home folder.
     for place in sorted(places, key=len, reverse=True):
-        # Not in the middle of another name: /root is no part of /rooted.
-        text = re.sub(re.escape(place) + r"(?![\w-])", lambda _, place=place: places[place], text)  # type: ignore[misc]
-    return ADDRESS.sub("0x…", text)
+        text = place_pattern(place).sub(lambda _, place=place: places[place], text)  # type: ignore[misc]
+    return ADDRESS.sub("0x…", WINDOWS_HOME.sub("~", text))
+
+
+def place_pattern(place: str) -> re.Pattern[str]:
+    """What finds a folder in a text, however it is written there.
+
+    Each name in it may be escaped as in JSON, in an address or in HTML. On a drive of Windows, separators may be
+    slashes, backslashes or doubled ones, letters large or small, and the drive named as Unix tools do (/c, /mnt/c).
+    """
+    drive = re.match(r"([A-Za-z]):", place)
+    names = re.split(r"[\\/]+" if drive else "/", place)
+    written = [{name, quote(name), json.dumps(name)[1:-1], html.escape(name)} for name in names]
+    if drive:
+        written[0] = {drive[0], quote(drive[0]), f"/{drive[1]}", f"/mnt/{drive[1]}"}
+    separator = r"(?:/|\\+)" if drive else "/"
+    pattern = separator.join(f"(?:{'|'.join(sorted(map(re.escape, forms), key=len)[::-1])})" for forms in written)
+    # Not in the middle of another name: /root is no part of /rooted.
+    return re.compile(pattern + r"(?![\w-])", re.IGNORECASE if drive else 0)
 
 
 def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
@@ -78,9 +104,9 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
         # The text of a widget is its repr, which says nothing to a reader.
         return None
     output.metadata = NotebookNode({key: value for key, value in output.metadata.items() if key in output.data})
-    for kind in TEXTS:
-        if isinstance(output.data.get(kind), str):
-            output.data[kind] = portable(output.data[kind], root)
+    for kind, value in output.data.items():
+        if isinstance(value, str) and kind not in PICTURES:
+            output.data[kind] = portable(value, root)
     if "image/png" in output.data:
         output.data["image/png"] = smaller(output.data["image/png"])
     return output

@@ -1,0 +1,159 @@
+"""The proof that the course is right, step by step: `python -m helpers.course.proof [--quick] [--nightly]`.
+
+Style, types and the rooms' contracts at once; then the unit tests, those which compare times alone, and every notebook.
+Every step runs, whatever the one before it said. Tests and notebooks run in two processes of one thread each, as two
+cores and 8 GB allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = [sys.executable, "-m"]
+IN_TWO = ["-n", "2", "--dist", "loadscope"]
+#: No network and no bars; one thread for each engine, as two processes share two cores.
+STILL = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+ONE_THREAD = {"SLM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+NO_TEST_SELECTED = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the proof: its name, and what its environment has besides."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def style() -> list[Step]:
+    """What reads the code and runs none of it."""
+    contracts = "from importlinter.cli import lint_imports_command as run; run()"
+    return [
+        Step("ruff check", [*PYTHON, "ruff", "check", "."]),
+        Step("ruff format", [*PYTHON, "ruff", "format", "--check", "."]),
+        Step("contracts", [sys.executable, "-c", contracts]),
+        Step("mypy", [*PYTHON, "mypy", "helpers/"]),
+    ]
+
+
+def after_style(quick: bool = False, nightly: bool = False) -> list[Step]:
+    """The unit tests in two processes, then alone those which compare times, then the notebooks."""
+    left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
+    chosen = "".join(f" and not {marker}" for marker in left_out)
+    unit = Step("unit tests", [*PYTHON, "pytest", "-m", f"not serial{chosen}", *IN_TWO], STILL | ONE_THREAD)
+    serial = Step("tests of times", [*PYTHON, "pytest", "-m", f"serial{chosen}"], STILL)
+    return [unit] if quick else [unit, serial, notebooks()]
+
+
+def notebooks() -> Step:
+    """Every notebook, the longest first, so that both processes end at about the same time."""
+    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-o", "timeout=0"]
+    paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"), key=minutes, reverse=True)
+    names = [path.relative_to(ROOT).as_posix() for path in paths]
+    # xdist would start with the one that has most cells.
+    command = [*PYTHON, "pytest", *nbval, *IN_TWO, "--no-loadscope-reorder", *names]
+    return Step("notebooks", command, STILL | ONE_THREAD)
+
+
+def minutes(path: Path) -> float:
+    """How long a notebook runs, as its first cell says; 0 where it does not."""
+    said = re.search(r"([\d.]+) min", nbformat.read(path, as_version=4).cells[0].source)
+    return float(said.group(1)) if said else 0.0
+
+
+def start(step: Step, output: int | None = None) -> subprocess.Popen[bytes]:
+    """The step's process, running in the course's folder."""
+    environment = os.environ | step.environment
+    return subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+
+
+def at_once(steps: Sequence[Step]) -> list[int]:
+    """Runs steps side by side and shows what each said, in order: their exit statuses."""
+    statuses = []
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in steps]
+        children = [start(step, file.fileno()) for step, file in zip(steps, files, strict=True)]
+        for child in children:
+            stack.callback(end, child)
+        for step, child, file in zip(steps, children, files, strict=True):
+            statuses.append(child.wait())
+            file.seek(0)
+            print(f"\n── {step.name}\n{file.read().decode('utf-8', 'replace').strip()}", flush=True)
+    return statuses
+
+
+def alone(step: Step) -> int:
+    """Runs a step that shows its own progress: its exit status. That no test was selected is no failure."""
+    print(f"\n── {step.name}", flush=True)
+    child = start(step)
+    try:
+        status = child.wait()
+    finally:
+        end(child)
+    return 0 if status == NO_TEST_SELECTED and "-m" in step.command[3:] else status
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Ends a process that still runs, first politely."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def prove(quick: bool = False, nightly: bool = False) -> int:
+    """Runs all steps and prints what each took; returns 1 when one failed, 0 otherwise."""
+    began = time.monotonic()
+    first = style()
+    results = list(zip([step.name for step in first], at_once(first), strict=True))
+    lines = [f"{time.monotonic() - began:6.1f} s  style, contracts and types, side by side"]
+    for step in after_style(quick, nightly):
+        started = time.monotonic()
+        results.append((step.name, alone(step)))
+        lines.append(f"{time.monotonic() - started:6.1f} s  {step.name}")
+    failed = [name for name, status in results if status]
+    print("\n── summary", *lines, f"{time.monotonic() - began:6.1f} s  in all", sep="\n")
+    print(f"FAILED: {', '.join(failed)}" if failed else "All passed.", flush=True)
+    return 1 if failed else 0
+
+
+def interrupted(*_: object) -> NoReturn:
+    """A polite kill is treated as Ctrl-C, so that the steps' processes end too."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 course.py test", description="Prove the course.")
+    parser.add_argument("--quick", action="store_true", help="only what opens no engine")
+    parser.add_argument("--nightly", action="store_true", help="with the tests that are slow for what they prove")
+    asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        return prove(asked.quick, asked.nightly)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The steps of the proof: which tests and notebooks run, in which order, and that none hides another."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.course import proof
+from helpers.course.proof import Step
+
+
+def selected(step: Step) -> str:
+    """The markers' expression that a step hands to pytest."""
+    return step.command[step.command.index("-m", 2) + 1]
+
+
+def test_the_quick_proof_opens_no_engine_and_no_notebook() -> None:
+    (unit,) = proof.after_style(quick=True)
+    assert selected(unit) == "not serial and not engine and not nightly"
+
+
+def test_what_compares_times_runs_alone_and_with_the_machines_own_threads() -> None:
+    unit, serial, _ = proof.after_style()
+    assert selected(unit) == "not serial and not nightly"
+    assert selected(serial) == "serial and not nightly"
+    assert {"-n", "loadscope"}.isdisjoint(serial.command)
+    assert unit.environment["SLM_THREADS"] == "1"
+    assert "SLM_THREADS" not in serial.environment
+
+
+def test_the_nightly_proof_leaves_nothing_out() -> None:
+    unit, serial, _ = proof.after_style(nightly=True)
+    assert [selected(unit), selected(serial)] == ["not serial", "serial"]
+
+
+def test_notebooks_run_two_at_once_the_longest_first_without_a_network() -> None:
+    step = proof.notebooks()
+    paths = [proof.ROOT / part for part in step.command if part.endswith(".ipynb")]
+    assert sorted(paths) == sorted((proof.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    minutes = [proof.minutes(path) for path in paths]
+    assert minutes == sorted(minutes, reverse=True)
+    assert {"--nbval-lax", "--nbval-current-env", "loadscope", "--no-loadscope-reorder"} <= set(step.command)
+    assert step.environment["HF_HUB_OFFLINE"] == step.environment["TQDM_DISABLE"] == "1"
+
+
+def test_every_notebook_says_how_long_it_runs() -> None:
+    paths = (proof.ROOT / "notebooks").glob("[0-9]*.ipynb")
+    assert [path.name for path in paths if not 0 < proof.minutes(path) < 30] == []
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps at once and two after them, of which one each fails."""
+    wrong, right = Step("wrong", python("raise SystemExit('bad style')")), Step("right", python("print('fine')"))
+    monkeypatch.setattr(proof, "style", lambda: [wrong, right])
+    late = [Step("broken", python("raise SystemExit(1)")), Step("last", python("open('last', 'w')"))]
+    monkeypatch.setattr(proof, "after_style", lambda *_: late)
+
+
+@pytest.mark.usefixtures("steps")
+def test_every_step_runs_and_the_summary_names_those_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(proof, "ROOT", tmp_path)
+    assert proof.main([]) == 1
+    assert (tmp_path / "last").exists()
+    printed = capsys.readouterr().out
+    assert "── wrong\nbad style" in printed
+    assert printed.rstrip().endswith("FAILED: wrong, broken")
+
+
+def test_that_no_test_was_selected_is_no_failure_but_no_notebook_is() -> None:
+    none = "raise SystemExit(5)"
+    assert proof.alone(Step("unit", [*python(none), "-m", "serial"])) == 0
+    assert proof.alone(Step("notebooks", python(none))) == 5
