@@ -20,7 +20,9 @@ def evaluation(task: str, limit: int, processes: int) -> dict[str, Any]:
     """What the command line reports, with the seconds of the whole command as `command_seconds`."""
     command = [sys.executable, "-m", "helpers.instruct.evaluate", "--task", task, "--limit", str(limit)]
     started = time.perf_counter()
-    done = subprocess.run([*command, "--processes", str(processes)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--processes", str(processes)], capture_output=True, encoding="utf-8", errors="replace", check=True
+    )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result | {"command_seconds": time.perf_counter() - started}
 

@@ -159,7 +159,7 @@ def _gib(size: float) -> str:
 def _output(*command: str) -> str | None:
     """What a system tool prints; None where there is no such tool or it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -98,7 +98,7 @@ def at_once(steps: Sequence[Step]) -> list[int]:
     return statuses
 
 
-def alone(step: Step) -> int:
+def followed(step: Step) -> int:
     """Runs a step that shows its own progress: its exit status. That no test was selected is no failure."""
     print(f"\n── {step.name}", flush=True)
     child = start(step)
@@ -128,7 +128,7 @@ def prove(quick: bool = False, nightly: bool = False) -> int:
     lines = [f"{time.monotonic() - began:6.1f} s  style, contracts and types, side by side"]
     for step in after_style(quick, nightly):
         started = time.monotonic()
-        results.append((step.name, alone(step)))
+        results.append((step.name, followed(step)))
         lines.append(f"{time.monotonic() - started:6.1f} s  {step.name}")
     failed = [name for name, status in results if status]
     print("\n── summary", *lines, f"{time.monotonic() - began:6.1f} s  in all", sep="\n")

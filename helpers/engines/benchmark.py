@@ -212,10 +212,17 @@ def unavailable(setting: Setting, card: ModelCard) -> dict[str, Any] | None:
 def trial(setting: Setting, patience: float) -> dict[str, Any]:
     """The row of one trial in a process of its own; its reason where it crashed, hung or was refused."""
     command = [sys.executable, "-m", "helpers.engines.trial", json.dumps(asdict(setting))]
-    quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": str(setting.threads or 1)}
+    quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUTF8": "1"}
+    quiet["OMP_NUM_THREADS"] = str(setting.threads or 1)
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True, timeout=patience
+            command,
+            cwd=ROOT,
+            env=os.environ | quiet,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=patience,
         )
     except subprocess.TimeoutExpired:
         return _failed(setting, f"it was not ready after {patience:.0f} s")

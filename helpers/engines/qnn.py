@@ -180,7 +180,8 @@ def experiment(layers: Sequence[int] = (15, 28)) -> dict[str, Any]:
     if reason:
         raise BackendUnavailable(f"QNN cannot run here: {reason}.", "Read on: the lesson tells what it does.")
     command = [sys.executable, "-m", "helpers.engines.qnn", "--layers", *map(str, layers)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True)
+    environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONUTF8": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["nothing"]

@@ -18,6 +18,8 @@ from helpers.machine import require_disk
 
 #: Longer than the slowest download or conversion, shorter than a learner's patience.
 LOCK_SECONDS = 1800
+#: What a system answers that keeps no locks on that disk.
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 #: The coarsest tick in which a file system keeps times of change: FAT's, on USB sticks.
 CLOCK_SECONDS = 2
 
@@ -105,15 +107,31 @@ def make_once(
 
 @contextmanager
 def alone(target: Path, what: str) -> Iterator[None]:
-    """Only one process at a time is inside for `target`; the others wait for it."""
+    """Only one process at a time is inside for `target`; the others say so and wait for it.
+
+    The lock is the operating system's and ends with the process that holds it: a file left behind delays nobody.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_SECONDS)
+    # On a disk without locks filelock would write a mark instead, which a killed process leaves for good.
+    lock = FileLock(target.with_name(f"{target.name}.lock"), fallback_to_soft=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"Another process is making {what}: waiting until it has.", flush=True)
+            lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise ModelUnavailable(
             f"Another process has been making {what} for {LOCK_SECONDS // 60} minutes.",
-            f"End that process, or delete {lock.lock_file} if there is none, and run again.",
+            "End that process, or restart this machine, and run again.",
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ModelUnavailable(
+            f"The folder {target.parent} lies on a disk without file locks, as some network drives are, so two "
+            f"programs at once could spoil {what}.",
+            "Set the environment variable SLM_HOME to a folder on this machine's own disk, and run again.",
         ) from error
     try:
         yield

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,8 @@ def test_saving_keeps_the_ids(printed: str, course: Path) -> None:
         (["1"], "01"),
         (["02", "00"], "00 02"),
         (["notebooks/01_fails.ipynb"], "01"),
+        ([r"notebooks\01_fails.ipynb", r".\notebooks\02_paths.ipynb"], "01 02"),
+        ([r"C:\course\notebooks\01_fails.ipynb"], "01"),
         (["2", "02"], "02"),
     ],
 )
@@ -193,6 +196,41 @@ def test_folders_of_the_machine_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
     text = f"{ROOT}/build {sys.prefix}/lib /home/ada/.cache /home/adamant"
     assert outputs.portable(text, ROOT) == "./build env/lib ~/.cache /home/adamant"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"C:\Users\ada",
+        "C:/Users/ada",
+        r"C:\\Users\\ada",
+        r"c:\users\ADA",
+        "C:/Users\\ada",
+        "/c/Users/ada",
+        "/mnt/c/Users/ada",
+        r"\\?\C:\Users\ada",
+        "file:///C:/Users/ada",
+        "file:///C%3A/Users/ada",
+        r"D:\Users\Bob Ross\course",
+        r"C:\Users\ADALOV~1\Temp",
+    ],
+)
+def test_a_home_on_windows_is_left_out_however_it_is_written(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path(r"C:\Users\ada"))
+    left = outputs.portable(f"see '{text}/x' and {text}", ROOT)
+    assert "~" in left
+    assert not re.search("users|ada|bob|ross", left, re.IGNORECASE)
+
+
+def test_a_folder_is_left_out_where_json_an_address_or_html_escapes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/Łu & co"))
+    for text in ("/home/Łu & co/x", r"/home/\u0141u & co/x", "/home/%C5%81u%20%26%20co/x", "/home/Łu &amp; co/x"):
+        assert outputs.portable(text, ROOT) == "~/x"
+
+
+def test_a_folder_is_left_out_of_every_kind_of_text() -> None:
+    data = {kind: f"{ROOT}/x" for kind in ("text/plain", "text/latex", "image/svg+xml", "text/html")}
+    assert set(stored(new_output("display_data", data=data))[0].data.values()) == {"./x"}
 
 
 def test_tables_and_figures_are_kept() -> None:

@@ -77,5 +77,5 @@ def test_every_step_runs_and_the_summary_names_those_that_failed(
 
 def test_that_no_test_was_selected_is_no_failure_but_no_notebook_is() -> None:
     none = "raise SystemExit(5)"
-    assert proof.alone(Step("unit", [*python(none), "-m", "serial"])) == 0
-    assert proof.alone(Step("notebooks", python(none))) == 5
+    assert proof.followed(Step("unit", [*python(none), "-m", "serial"])) == 0
+    assert proof.followed(Step("notebooks", python(none))) == 5

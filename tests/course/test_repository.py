@@ -239,6 +239,23 @@ def test_nobody_elses_code_is_run_from_a_hub() -> None:
     assert found_in([*CODE, *NOTEBOOKS], trusts) == {}
 
 
+def test_what_another_process_says_is_read_as_utf8_whatever_it_holds() -> None:
+    def unsure(path: Path) -> list[int]:
+        calls = [node for node in ast.walk(ast.parse(code_of(path))) if isinstance(node, ast.Call)]
+        words = {call.lineno: {k.arg: k.value for k in call.keywords} for call in calls if is_process(call)}
+        decoded = {
+            line: given for line, given in words.items() if {"text", "encoding", "universal_newlines"} & set(given)
+        }
+        return [line for line, given in decoded.items() if not {"encoding", "errors"} <= set(given)]
+
+    assert found_in([*CODE, ROOT / "helpers/course/trouble.py"], unsure) == {}
+
+
+def is_process(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return name in ("run", "Popen", "check_output", "getoutput")
+
+
 # Packages
 
 
