@@ -47,9 +47,10 @@ BESIDE = ("item", "group", "answer", "new_tokens", "cut", "number", "task", "sty
 def scores(rungs: Sequence[Row], units: Sequence[Row]) -> list[Row]:
     """One row for each rung, part, group and measure: points of 100 with their 95 % interval, and the answers cut off.
 
+    `task` is the README's name of it, None for what the README leaves out, so that `plots.ladder` can draw a choice.
     `baseline` is what no model gets: chance, the first sentence, the English text, a rule of keywords.
     """
-    table = []
+    table, titles = [], {(part, group, name): title for part, group, name, title in SHOWN}
     for rung in rungs:
         for one in [one for one in units if one["rung"] == rung["name"] and one["part"] != "speed"]:
             part = PARTS[one["part"]]
@@ -58,7 +59,8 @@ def scores(rungs: Sequence[Row], units: Sequence[Row]) -> list[Row]:
                 by_rule = basis.get((group, name))
                 table.append(
                     {"model": rung["name"], "parameters": rung["parameters"], "part": one["part"], "group": group}
-                    | {"measure": name, **_rounded(evaluate.interval(list(values.values())))}
+                    | {"measure": name, "task": titles.get((one["part"], group, name))}
+                    | _rounded(evaluate.interval(list(values.values())))
                     | {"cut": None if one["part"] in CUT_BY_DESIGN else cut}
                     | {"baseline": _rounded(evaluate.interval(list(by_rule.values())))["score"] if by_rule else None}
                 )
