@@ -1,4 +1,4 @@
-"""What every test may count on: no window opens, no progress bar is drawn, and each engine is opened once.
+"""What every test may count on: no window opens, no progress bar is drawn, and each engine is opened once a process.
 
 The embedded model comes from the learner's own cache, where `course.py` has put it; no test writes there.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests run side by side, a worker a core: threads of one engine would only wait for each other.
+os.environ.setdefault("SLM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import ollama_stand_in
+import tiny_phi
 from helpers import catalog
 from helpers.backends import Backend, engines, providers
 from helpers.chat import Chat, open_chat
@@ -22,8 +27,26 @@ from helpers.records import ModelCard
 from helpers.server.serve import Server, serve
 from talk import fresh
 
-_opened: dict[str, Backend] = {}
+#: A test is marked by what it asks for.
+MARKED = {
+    "engine": {"backend", "chat", "llama", "reference", "stand_in", "engine"},
+    "nightly": {"emulated", "real_clone"},
+}
+#: One engine of each kind, which the whole contract runs over; the others keep its shorter part.
+KINDS = ("echo", "llamacpp", "transformers", "openai")
+_opened: dict[str, Chat] = {}
 _server: Server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        wanted = set(getattr(item, "fixturenames", ()))
+        if getattr(item, "callspec", None) and item.callspec.params.get("backend") == "echo":
+            wanted -= {"backend", "chat"}  # it loads nothing
+        for mark, fixtures in MARKED.items():
+            if wanted & fixtures:
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
@@ -31,27 +54,32 @@ def card() -> ModelCard:
     return catalog.card("smollm2-135m")
 
 
-@pytest.fixture(scope="session", params=sorted(engines()))
-def backend(request: pytest.FixtureRequest, card: ModelCard) -> Backend:
-    """Each engine with the embedded model; one that is absent here skips with its reason."""
-    return _open(request.param, card)
+@pytest.fixture(scope="session", params=KINDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """An engine of each kind, opened; one that is absent here skips with its reason."""
+    if request.param != "mlx":
+        return opened(request.param).backend
+    folder = request.getfixturevalue("phi_folder")  # on a processor MLX is slow with more than that
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLM_HOME", str(folder.parent / "home"))
+        return opened("mlx", folder).backend
 
 
 @pytest.fixture
-def chat(backend: Backend, card: ModelCard) -> Chat:
-    """A fresh conversation on each engine."""
-    return fresh(backend, card)
+def chat(backend: Backend) -> Chat:
+    """A fresh conversation on each engine, with short answers."""
+    return fresh(backend, opened(backend.name).card)
 
 
 @pytest.fixture(scope="session")
-def llama(card: ModelCard) -> Backend:
-    return _open("llamacpp", card)
+def llama() -> Backend:
+    return opened("llamacpp").backend
 
 
 @pytest.fixture(scope="session")
-def reference(card: ModelCard) -> Backend:
+def reference() -> Backend:
     """transformers, the engine that the others are compared with."""
-    return _open("transformers", card)
+    return opened("transformers").backend
 
 
 @pytest.fixture(scope="session")
@@ -60,28 +88,28 @@ def stand_in() -> str:
     return _stand_in()
 
 
-def _open(name: str, card: ModelCard) -> Backend:
+@pytest.fixture(scope="session")
+def phi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Phi of 0.1M parameters that knows two answers."""
+    return tiny_phi.saved(tmp_path_factory.mktemp("models") / "tiny-phi-3")
+
+
+def opened(name: str, model: str | Path = "smollm2-135m") -> Chat:
+    """The model on this engine, opened once a process."""
     if name not in _opened:
-        behind_ours = name == "ollama" and not ollama_stand_in.real()
-        _opened[name] = _open_stand_in(card) if behind_ours else _open_here(engines()[name], card)
+        _opened[name] = _open(engines()[name], model)
     return _opened[name]
 
 
-def _open_here(engine: type[Backend], card: ModelCard) -> Backend:
-    reason = engine.missing() or (None if engine.hosted else engine.serves(card))
-    if reason:
-        pytest.skip(reason)
-    provider = provider_of_our_own() if engine.hosted else None
-    return open_chat(card.name, backend=engine.name, provider=provider).backend
-
-
-def _open_stand_in(card: ModelCard) -> Backend:
-    reason = ollama_stand_in.missing()
+def _open(engine: type[Backend], model: str | Path) -> Chat:
+    behind_ours = engine.name == "ollama" and not ollama_stand_in.real()
+    reason = ollama_stand_in.missing() if behind_ours else engine.missing()
     if reason:
         pytest.skip(reason)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OLLAMA_HOST", _stand_in())
-        return open_chat(card.name, backend="ollama").backend
+        if behind_ours:
+            patch.setenv("OLLAMA_HOST", _stand_in())
+        return open_chat(model, engine.name, provider=provider_of_our_own() if engine.hosted else None)
 
 
 @cache

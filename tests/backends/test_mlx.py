@@ -6,26 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_phi import ANSWERS, tokenizer, trained
 
 from helpers.backends import engines
 from helpers.chat import Chat, open_chat
+from helpers.engines import agreement
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.models import engine_files, files
 from helpers.records import ModelCard, Prompt, Sampling
+from tiny_phi import ANSWERS
 
 QUESTION, ANSWER = next(iter(ANSWERS.items()))
 reason = engines()["mlx"].missing()
 needs_mlx = pytest.mark.skipif(reason is not None, reason=str(reason))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny-phi-3"
-    words = tokenizer()
-    words.save_pretrained(path)
-    trained(words).save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +28,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def opened(folder: Path, cache: Path) -> Iterator[Chat]:
-    with open_chat(folder, "mlx", max_new_tokens=12) as chat:
+def opened(phi_folder: Path, cache: Path) -> Iterator[Chat]:
+    with open_chat(phi_folder, "mlx", max_new_tokens=12) as chat:
         yield chat
 
 
@@ -108,35 +100,42 @@ def test_the_repetition_penalty_counts_the_prompt_and_what_is_cached(phi: Chat) 
 
 
 @needs_mlx
-def test_it_is_converted_once(phi: Chat, folder: Path) -> None:
-    before = (converted(phi, folder) / "model.safetensors").stat().st_mtime_ns
-    assert (converted(phi, folder) / "model.safetensors").stat().st_mtime_ns == before
+def test_it_finds_a_text_as_likely_as_transformers_does(phi: Chat, phi_folder: Path) -> None:
+    with open_chat(phi_folder, "transformers", precision="fp32") as whole:
+        expected = agreement.perplexity(whole, ANSWER)
+    assert agreement.perplexity(phi, ANSWER) == pytest.approx(expected, rel=0.05)
 
 
 @needs_mlx
-def test_damage_is_noticed_and_mended(phi: Chat, folder: Path) -> None:
-    weights = converted(phi, folder) / "model.safetensors"
+def test_it_is_converted_once(phi: Chat, phi_folder: Path) -> None:
+    before = (converted(phi, phi_folder) / "model.safetensors").stat().st_mtime_ns
+    assert (converted(phi, phi_folder) / "model.safetensors").stat().st_mtime_ns == before
+
+
+@needs_mlx
+def test_damage_is_noticed_and_mended(phi: Chat, phi_folder: Path) -> None:
+    weights = converted(phi, phi_folder) / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    converted(phi, folder)
+    converted(phi, phi_folder)
     assert weights.read_bytes() == whole
 
 
 @needs_mlx
-def test_a_later_training_in_the_same_folder_is_converted_anew(phi: Chat, folder: Path) -> None:
+def test_a_later_training_in_the_same_folder_is_converted_anew(phi: Chat, phi_folder: Path) -> None:
     import os
 
-    manifest = converted(phi, folder) / "manifest.json"
+    manifest = converted(phi, phi_folder) / "manifest.json"
     before = manifest.read_text()
-    os.utime(folder / "model.safetensors", ns=(1, 1))
-    converted(phi, folder)
+    os.utime(phi_folder / "model.safetensors", ns=(1, 1))
+    converted(phi, phi_folder)
     assert manifest.read_text() != before
 
 
 @needs_mlx
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_fewer_bits_take_less_disk(precision: str, folder: Path, cache: Path) -> None:
-    with open_chat(folder, "mlx", precision=precision, max_new_tokens=2) as chat:
+def test_fewer_bits_take_less_disk(precision: str, phi_folder: Path, cache: Path) -> None:
+    with open_chat(phi_folder, "mlx", precision=precision, max_new_tokens=2) as chat:
         assert chat.backend.precision == precision
         assert chat.say(QUESTION).new_tokens == 2
     size = (cache / f"{chat.card.name}-mlx-{precision}" / "model.safetensors").stat().st_size
@@ -157,9 +156,9 @@ def test_no_compiler_is_called_on_a_processor(phi: Chat, monkeypatch: pytest.Mon
 
 
 @needs_mlx
-def test_an_unknown_precision_lists_the_known(folder: Path) -> None:
+def test_an_unknown_precision_lists_the_known(phi_folder: Path) -> None:
     with pytest.raises(InvalidInput, match="bf16, int8, int4"):
-        open_chat(folder, "mlx", precision="q4_1")
+        open_chat(phi_folder, "mlx", precision="q4_1")
 
 
 @needs_mlx

@@ -15,27 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import opened
 from helpers import images
 from helpers.backends import Backend, onnx_genai
 from helpers.backends.onnx_genai import Engine, search_options
 from helpers.chat import open_chat
+from helpers.engines import agreement
 from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput, NotEnoughDisk
 from helpers.models import convert, engine_files, local, sources
 from helpers.records import ModelCard, Prompt, Sampling, Turn
 from talk import fresh
 
+PASSAGE = "The river rises in the mountains and flows south until it reaches the sea."
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 @pytest.fixture(scope="module")
-def engine(card: ModelCard) -> Engine:
+def engine() -> Backend:
     """The embedded model in int4."""
-    reason = Engine.missing()
-    if reason:
-        pytest.skip(reason)
-    backend = open_chat(card.name, backend="onnx-genai").backend
-    assert isinstance(backend, Engine)
-    return backend
+    return opened("onnx-genai").backend
 
 
 # What the options mean: four tokens with the probabilities 0.5, 0.25, 0.15 and 0.1, drawn by the engine itself
@@ -95,6 +93,11 @@ def test_a_schema_is_obeyed(engine: Engine, card: ModelCard) -> None:
 
 def test_numbers_are_split_into_digits_as_the_model_was_trained(engine: Engine, llama: Backend) -> None:
     assert engine.tokenize("2026 + 17") == llama.tokenize("2026 + 17")
+
+
+def test_it_hesitates_no_more_than_its_rounding_explains(engine: Engine, reference: Backend, card: ModelCard) -> None:
+    rounded, whole = (agreement.perplexity(fresh(backend, card), PASSAGE) for backend in (engine, reference))
+    assert rounded < 2 * whole
 
 
 # Which models, which precisions

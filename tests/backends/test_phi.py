@@ -1,14 +1,9 @@
-"""Phi for real: the native class, its chat template and its control tokens, with weights small enough to train here.
-
-The published weights are gigabytes. What runs them is tested with a Phi of 0.1M parameters that has learned two
-answers by heart: `Phi3ForCausalLM`, saved to a folder and opened by its path, as a learner opens their own.
-"""
+"""Phi for real: the native class, its chat template and its control tokens, with weights small enough to train here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,71 +13,14 @@ from helpers.instruct import offload, tasks
 from helpers.instruct.evaluate import evaluate
 from helpers.measure import compare
 from helpers.records import Turn
+from tiny_phi import ANSWERS, CONTROL
 
-#: The form that Phi-3's model card gives: <|system|>\n…<|end|>\n<|user|>\n…<|end|>\n<|assistant|>\n
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
-)
-CONTROL = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-ANSWERS = {"What is the capital of Sweden?": "Stockholm is.", "What is the capital of Japan?": "Tokyo is."}
 QUESTION = next(iter(ANSWERS))
 
 
-def tokenizer() -> Any:
-    """Byte-level pieces of a short text, and Phi's control tokens, which swallow the line break after them."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    raw.train_from_iterator([*ANSWERS, *ANSWERS.values()], trainer)
-    raw.add_special_tokens([AddedToken(token, special=True, normalized=False, rstrip=True) for token in CONTROL])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
-    )
-
-
-def trained(words: Any) -> Any:
-    """A Phi that has learned the answers by heart, in about two seconds."""
-    import torch
-    from transformers import Phi3Config, Phi3ForCausalLM
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 0}
-    model = Phi3ForCausalLM(Phi3Config(vocab_size=len(words), max_position_embeddings=256, **sizes, **ids))
-    talks = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in ANSWERS.items()]
-    batch = torch.tensor([even(words.apply_chat_template(talk, return_dict=False), 40) for talk in talks])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(80):
-        loss = model(input_ids=batch, labels=batch.masked_fill(batch == 0, -100)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model
-
-
-def even(ids: list[int], length: int) -> list[int]:
-    return ids + [0] * (length - len(ids))
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny-phi-3"
-    words = tokenizer()
-    words.save_pretrained(path)
-    trained(words).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> Iterator[Chat]:
-    with open_chat(folder, precision="fp32", max_new_tokens=12) as chat:
+def opened(phi_folder: Path) -> Iterator[Chat]:
+    with open_chat(phi_folder, precision="fp32", max_new_tokens=12) as chat:
         yield chat
 
 
@@ -158,7 +96,7 @@ def test_it_is_evaluated_and_compared_like_any_model(phi: Chat) -> None:
     assert [answer.strip() for answer in table["answer"]] == list(ANSWERS.values())
 
 
-def test_it_answers_the_same_from_disk(folder: Path, tmp_path: Path) -> None:
-    chat = offload.open_offloaded(folder, max_memory={"cpu": "300KB"}, folder=tmp_path, precision="fp32")
+def test_it_answers_the_same_from_disk(phi_folder: Path, tmp_path: Path) -> None:
+    chat = offload.open_offloaded(phi_folder, max_memory={"cpu": "300KB"}, folder=tmp_path, precision="fp32")
     assert set(offload.placement(chat)["device"]) == {"cpu", "disk"}
     assert chat.say(QUESTION, max_new_tokens=12).text.strip() == ANSWERS[QUESTION]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import pytest
 
 from helpers.backends import Backend
+from helpers.engines import agreement
 from helpers.models import sources
 from helpers.records import ModelCard, Turn
 from talk import fresh
@@ -51,32 +54,27 @@ def random_texts(count: int) -> list[str]:
     return ["".join(dice.choices(ALPHABET, k=dice.randint(1, 60))) for _ in range(count)]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_tokens_equal_llamacpp(llama: Backend, reference: Backend, text: str) -> None:
-    assert reference.tokenize(text) == llama.tokenize(text)
+def different(llama: Backend, reference: Backend, texts: list[str], *, control: bool = False) -> list[str]:
+    return [t for t in texts if reference.tokenize(t, control=control) != llama.tokenize(t, control=control)]
 
 
-@pytest.mark.parametrize("text", SPECIAL)
-@pytest.mark.parametrize("control", [True, False])
-def test_control_tokens_equal_llamacpp(llama: Backend, reference: Backend, text: str, control: bool) -> None:
-    assert reference.tokenize(text, control=control) == llama.tokenize(text, control=control)
-
-
-def test_random_texts_equal_llamacpp(llama: Backend, reference: Backend) -> None:
-    different = [text for text in random_texts(400) if reference.tokenize(text) != llama.tokenize(text)]
-    assert different == []
+def test_tokens_equal_llamacpps(llama: Backend, reference: Backend) -> None:
+    assert different(llama, reference, [*TEXTS, *SPECIAL, *random_texts(300)]) == []
+    assert different(llama, reference, SPECIAL, control=True) == []
 
 
 def test_tokens_decode_to_the_text(reference: Backend) -> None:
     assert [reference.tokenizer.decode(reference.tokenize(text)) for text in TEXTS] == TEXTS
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_chat_template_equals_the_tokenizers_own(llama: Backend, reference: Backend, text: str) -> None:
-    turns = [Turn("system", "Be kind."), Turn("user", text), Turn("assistant", "Yes."), Turn("user", text)]
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    own = reference.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert reference.encode(turns).tokens == llama.encode(turns).tokens == tuple(own)
+def test_chat_template_equals_the_tokenizers_own(llama: Backend, reference: Backend) -> None:
+    def wrong(text: str) -> bool:
+        turns = [Turn("system", "Be kind."), Turn("user", text), Turn("assistant", "Yes."), Turn("user", text)]
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        own = reference.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return not (reference.encode(turns).tokens == llama.encode(turns).tokens == tuple(own))
+
+    assert [text for text in TEXTS if wrong(text)] == []
 
 
 def test_chat_template_equals_llamacpps_own(llama: Backend, reference: Backend) -> None:
@@ -102,66 +100,24 @@ def test_weights_are_safetensors_in_bf16(card: ModelCard) -> None:
     assert not [path for path in Path(folder).iterdir() if path.suffix in {".bin", ".py", ".pt"}]
 
 
-def log_probabilities(backend: Backend, ids: list[int]) -> list[float]:
-    import torch
-
-    with torch.inference_mode():
-        logits = backend.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
-    return [logits[n, token].item() for n, token in enumerate(ids[1:])]
-
-
-def llama_log_probabilities(backend: Backend, ids: list[int]) -> list[float]:
-    """llama.cpp's probability of each token after the first, asked for one position at a time."""
-    found = []
-    for n in range(1, len(ids)):
-        body = {
-            "prompt": ids[:n],
-            "n_predict": 1,
-            "temperature": 1.0,
-            "top_k": 0,
-            "top_p": 1.0,
-            "min_p": 0.0,
-            "n_probs": 1000,
-        }
-        top = backend._ask("/completion", body)["completion_probabilities"][0]["top_logprobs"]
-        found.append(next((entry["logprob"] for entry in top if entry["id"] == ids[n]), math.nan))
-    return found
-
-
 def test_perplexity_is_within_one_percent(llama: Backend, reference: Backend) -> None:
     # Prose and legal English, some 340 tokens: llama.cpp also rounds what flows between the weights, to 8 bits, so a
     # single paragraph can be a little more than one per cent off in either direction.
     licence = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")
     texts = [reference.tokenize(text) for text in (PARAGRAPH, licence)]
-    ours = [value for ids in texts for value in log_probabilities(reference, ids)]
-    theirs = [value for ids in texts for value in llama_log_probabilities(llama, ids)]
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if not math.isnan(b)]
-    assert len(pairs) >= 0.95 * len(ours)
-    perplexities = [math.exp(-sum(column) / len(pairs)) for column in zip(*pairs, strict=True)]
-    assert perplexities[0] == pytest.approx(perplexities[1], rel=0.01)
-    assert sum(abs(a - b) for a, b in pairs) / len(pairs) < 0.1
+    ours, theirs = (
+        [value for ids in texts for value in read(backend, ids)]
+        for read, backend in ((agreement._by_transformers, reference), (agreement._by_llamacpp, llama))
+    )
+    assert math.exp(-fmean(ours)) == pytest.approx(math.exp(-fmean(theirs)), rel=0.01)
+    assert fmean(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 0.1
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        "What is the capital of Sweden?",
-        "What is the capital of Japan?",
-        "What is the chemical symbol for water?",
-        "What is the largest planet in the solar system?",
-    ],
-)
-def test_clear_greedy_answers_agree(llama: Backend, reference: Backend, card: ModelCard, question: str) -> None:
-    prompt = list(reference.encode([Turn("user", question)]).tokens)
-    answer = fresh(reference, card).say(question, max_new_tokens=8).text
-    assert margin(reference, prompt + reference.tokenize(answer), len(prompt)) > 0.5, "choose a clearer question"
-    assert fresh(llama, card).say(question, max_new_tokens=8).text == answer
-
-
-def margin(backend: Backend, ids: list[int], start: int) -> float:
-    """The smallest gap, in nats, between the chosen token and the runner-up."""
-    import torch
-
-    with torch.inference_mode():
-        best = backend.model(torch.tensor([ids])).logits[0, start - 1 : -1].float().topk(2).values
-    return (best[:, 0] - best[:, 1]).min().item()
+@pytest.mark.parametrize("question", agreement.questions("clear")[:3], ids=lambda question: question["prompt"])
+def test_clear_answers_agree_with_the_stored_margin(
+    llama: Backend, reference: Backend, card: ModelCard, question: Any
+) -> None:
+    ours, theirs = (fresh(backend, card, max_new_tokens=question["max_new_tokens"]) for backend in (reference, llama))
+    reply = ours.say(question["prompt"])
+    assert agreement.margin(ours, question["prompt"], reply) == pytest.approx(question["margin"], abs=0.4)
+    assert theirs.say(question["prompt"]).text == reply.text

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from PIL import Image
 
 from helpers.course import execute, outputs
 from helpers.errors import CourseError, InvalidInput, NotEnoughDisk
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,14 +163,13 @@ def test_an_interruption_ends_the_kernel_too(tmp_path: Path) -> None:
     write(tmp_path / "00_start.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(60)")
     # A shell that starts something in the background lets it, and all below it, ignore this signal.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    program += f"from helpers import execute as e; from pathlib import Path; e.NOTEBOOKS = Path({str(tmp_path)!r});"
-    program += "e.run.__kwdefaults__['folder'] = e.NOTEBOOKS; raise SystemExit(e.main([]))"
-    child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "started").exists() and child.poll() is None:
-        time.sleep(0.05)
-    kernels = psutil.Process(child.pid).children(recursive=True)
-    child.send_signal(signal.SIGINT)
-    assert "Stopped" in child.communicate(timeout=30)[1]
+    program += "from helpers.course import execute as e; from pathlib import Path;"
+    program += f"e.run.__kwdefaults__['folder'] = Path({str(tmp_path)!r}); raise SystemExit(e.main([]))"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+        assert until(lambda: (tmp_path / "started").exists() or child.poll() is not None)
+        kernels = psutil.Process(child.pid).children(recursive=True)
+        child.send_signal(signal.SIGINT)
+        assert "Stopped" in child.communicate(timeout=30)[1]
     assert not any(kernel.is_running() for kernel in psutil.wait_procs(kernels, timeout=10)[1])
     assert child.returncode == 130
 

@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +21,13 @@ from helpers.backends import providers
 from helpers.backends.remote import Key, Route, fetch
 from helpers.chat import open_chat
 from helpers.errors import InvalidInput, ModelGone, QuotaExceeded, RequestTooLarge, Unreachable, WrongKey
+from helpers.models import sources
 from helpers.server import gate
 from helpers.server import serve as serve_module
 from helpers.server.gate import Guest, class_keys
 from helpers.server.serve import Server, serve
 from talk import fresh
+from waiting import until
 
 ROOT = Path(serve_module.__file__).parents[2]
 MESSAGES = [{"role": "user", "content": "What is the capital of Sweden?"}]
@@ -56,14 +57,9 @@ def by(server: Server, key: str) -> Route:
     return Route("the server", server.address, Key(key))
 
 
-def ended(pid: int, seconds: float = 20) -> bool:
-    """Whether a process is gone, or goes within the time."""
-    until = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or goes soon."""
+    return until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 # OpenAI's routes
@@ -289,7 +285,7 @@ def test_no_server_is_left_when_its_kernel_is_killed() -> None:
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
     """`python -m helpers.server.serve` with a cache of its own, and what it prints first."""
-    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").symlink_to(serve_module.weights.gguf(catalog.card("smollm2-135m")))
+    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").symlink_to(sources.gguf(catalog.card("smollm2-135m")))
     running: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> tuple[subprocess.Popen[str], str]:
