@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(done: Callable[[], object], seconds: float = 60) -> bool:
+def until(done: Callable[[], object], seconds: float = 120) -> bool:
     """Whether `done` became true within the time."""
     deadline = time.monotonic() + seconds
     while not done():

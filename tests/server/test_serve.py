@@ -174,7 +174,9 @@ def test_a_guests_requests_are_limited(server: Server) -> None:
 def test_a_guests_requests_at_once_are_limited(server: Server) -> None:
     def ask(_: int) -> bool:
         try:
-            fetch(by(server, "single-key"), "/chat/completions", ASK | {"max_tokens": 60, "ignore_eos": True})
+            fetch(
+                by(server, "single-key"), "/chat/completions", ASK | {"max_tokens": 60, "ignore_eos": True}, seconds=60
+            )
             return True
         except QuotaExceeded:
             return False
@@ -185,7 +187,7 @@ def test_a_guests_requests_at_once_are_limited(server: Server) -> None:
 
 
 def test_the_longest_answer_is_limited(server: Server) -> None:
-    answer = fetch(server.route, "/chat/completions", ASK | {"max_tokens": 900, "ignore_eos": True})
+    answer = fetch(server.route, "/chat/completions", ASK | {"max_tokens": 900, "ignore_eos": True}, seconds=60)
     assert answer["usage"]["completion_tokens"] == 64
 
 
