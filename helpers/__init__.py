@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from helpers.intervals import Rate as Rate
     from helpers.intervals import Spread as Spread
     from helpers.measure import compare as compare
+    from helpers.models.fetching import rungs as rungs
     from helpers.records import Sampling as Sampling
     from helpers.records import Turn as Turn
 
@@ -44,6 +45,7 @@ _FRONT = {
     "Mean": "intervals",
     "Rate": "intervals",
     "Spread": "intervals",
+    "rungs": "models.fetching",
     "Sampling": "records",
     "Turn": "records",
 }

@@ -156,13 +156,15 @@ def _nowhere(card: ModelCard, failures: Sequence[ModelUnavailable]) -> ModelUnav
     )
 
 
+def rungs() -> list[ModelCard]:
+    """The chat models of the course whose files are here, smallest first: the rungs of its ladder."""
+    return sorted((c for c in catalog.cards() if c.gguf and not lacking(c)), key=lambda c: c.parameters)
+
+
 def _rung_here(card: ModelCard) -> str:
-    """What can be opened instead: the largest model of the course whose files are here."""
-    ready = [c for c in catalog.cards() if c is not card and c.gguf and not lacking(c)]
-    if card.task != "chat" or not ready:
-        return ""
-    best = max(ready, key=lambda c: c.parameters)
-    return f"Here already: open_chat({best.name!r})."
+    """What can be opened instead: the largest rung that is here."""
+    ready = [c for c in rungs() if c is not card]
+    return f"Here already: open_chat({ready[-1].name!r})." if card.task == "chat" and ready else ""
 
 
 def progress_bar(total: int, initial: int, title: str) -> Any:
