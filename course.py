@@ -270,8 +270,8 @@ def path_line(root: Path) -> str:
 def ensure_environment() -> dict:
     """The working .venv, made or repaired when it has to be."""
     found = probe() or make_environment()
-    if not found["pip"]:
-        found = add_pip()
+    if not found["pip"]:  # ours was left half-made
+        found = make_environment() if made_here() else add_pip()
     sentence = trouble.unfit(found)
     if sentence:
         again = (
@@ -378,10 +378,10 @@ def users() -> list:
     """The ids of the JupyterLabs and kernels that run from .venv now; none where psutil is not in it yet."""
     question = (
         "import json, os, psutil, sys;"
-        "here = os.path.join(sys.argv[1], '');"
+        "here = os.path.normcase(os.path.join(sys.argv[1], ''));"
         "lines = [(p.pid, p.info['cmdline'] or ['']) for p in psutil.process_iter(['cmdline'])];"
         "busy = lambda line: any(os.path.basename(word).startswith(('jupyter', 'ipykernel')) for word in line[1:4]);"
-        "print(json.dumps([pid for pid, line in lines if line[0].startswith(here) and busy(line)]))"
+        "print(json.dumps([pid for pid, line in lines if os.path.normcase(line[0]).startswith(here) and busy(line)]))"
     )
     try:
         command = [str(venv_python()), "-c", question, str(VENV)]
@@ -665,7 +665,7 @@ def parse(arguments) -> argparse.Namespace:
                 "--nightly", action="store_true", help="with the tests that are slow for what they prove"
             )
         elif function is fetch:
-            command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="NAME", help="names, --from, --list")
+            command.add_argument("arguments", nargs="*", metavar="NAME", help="names, --from mirror|hub|index, --list")
         elif function is lock:
             command.add_argument("--upgrade", action="store_true", help="take the newest of what no requirement pins")
         elif function is run:
@@ -673,7 +673,12 @@ def parse(arguments) -> argparse.Namespace:
             command.add_argument("--save", action="store_true", help="also store the outputs in notebooks/")
         elif function is doctor:
             command.add_argument("--json", action="store_true", help="for programs")
-    return parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["fetch"] and not {"-h", "--help"} & set(words):  # its options are those of the module that fetches
+        asked = parser.parse_args(words[:1])
+        asked.arguments = words[1:]
+        return asked
+    return parser.parse_args(words)
 
 
 def interrupted(*_) -> None:
@@ -700,8 +705,8 @@ def main(arguments=None) -> int:
         print("\nStopped. What was finished is kept; the same command continues.", file=sys.stderr)
         return 130
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1))
-        print(f"\n{trouble.FULL_DISK if full else f'The system refused a step: {error}.'}", file=sys.stderr)
+        told = trouble.meaning(str(error)) if trouble.is_here(str(error)) else ""
+        print(f"\nThe system refused a step: {error}. {told}", file=sys.stderr)
     return 1
 
 

@@ -257,7 +257,9 @@ def test_a_half_unpacked_package_is_seen_as_missing(clone: Path) -> None:
     ("accident", "status", "sentence"),
     [
         (OSError(errno.ENOSPC, "No space left"), 1, "disk is full"),
-        (PermissionError(errno.EACCES, "Permission denied", "/course/.venv"), 1, "refused a step"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "quota"),
+        (PermissionError(errno.EACCES, "Permission denied", "/course/.venv"), 1, "belong to you"),
+        (OSError(errno.EIO, "Input/output error", "/course/.venv"), 1, "refused a step"),
         (KeyboardInterrupt(), 130, "the same command continues"),
         (course.Stop("No model."), 1, "No model."),
     ],
@@ -398,6 +400,14 @@ def test_an_environment_without_pip_gets_it_and_keeps_all_else(clone: Path, monk
     monkeypatch.setattr(course, "ROOT", FILE.parent)
     assert course.ensure_environment()["pip"]
     assert theirs.exists()
+
+
+def test_an_environment_of_our_own_without_pip_is_made_anew(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clone / ".venv" / course.MADE_HERE).touch()
+    monkeypatch.setattr(course, "probe", lambda: {"pip": False})
+    monkeypatch.setattr(course, "make_environment", lambda: (_ for _ in ()).throw(course.Stop("made anew")))
+    with pytest.raises(course.Stop, match="made anew"):
+        course.ensure_environment()
 
 
 def test_an_environment_of_somebody_elses_that_does_not_run_is_left(clone: Path) -> None:
@@ -590,6 +600,17 @@ def test_a_port_in_use_is_passed_over(listening: bool) -> None:
 def test_a_port_that_no_machine_has_is_a_sentence(wanted: int) -> None:
     with pytest.raises(course.Stop, match="choose another with --port"):
         course.free_port(wanted)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--list"], ["--from", "hub", "smollm2-135m"], ["smollm2-135m", "--list"]])
+def test_fetch_hands_on_what_it_is_given(
+    arguments: list[str], main: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[Any]] = []
+    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
+    monkeypatch.setattr(course, "call", lambda command: calls.append(command) or 0)
+    assert main("fetch", *arguments) == 0
+    assert calls[-1][1:] == ["-m", "helpers.models.sources", "fetch", *arguments]
 
 
 def test_run_hands_its_arguments_on(main: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
