@@ -428,8 +428,9 @@ def install(found: dict, dev: bool, engines: bool = False) -> None:
 
 
 def install_locked(wanted: list, what: str) -> None:
-    """Installs exactly what the locks name, each file by its hash."""
-    command = [venv_python(), "-m", "pip", "install", "--no-deps", "--require-hashes", "--progress-bar=off"]
+    """Installs exactly what the locks name, each file by its hash; nothing is built, as a build fetches more."""
+    command = [venv_python(), "-m", "pip", "install", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command += ["--progress-bar=off"]
     for lock in wanted:
         command += ["--requirement", lock]
     status, output = run_logged(command, what)
