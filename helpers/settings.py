@@ -9,6 +9,7 @@ ignores it. Nothing is cached: a variable that is mended in a running notebook c
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 from collections.abc import Iterable
@@ -28,6 +29,17 @@ MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-1
 def setting(variable: str) -> str | None:
     """The text of a variable, from the environment, else from `.env`; None where it is empty or not set."""
     return os.environ.get(variable, "").strip() or (_from_dotenv().get(variable) or "").strip() or None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or number is this machine, to which no proxy leads."""
+    name = host.rstrip(".")
+    try:
+        place = ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")  # RFC 6761, section 6.3
+    mapped = getattr(place, "ipv4_mapped", None) or place
+    return mapped.is_loopback or mapped.is_unspecified
 
 
 def certificate_troubles(variables: Iterable[str] = TRUST_OF_HTTPX + TRUST_OF_REQUESTS) -> list[str]:

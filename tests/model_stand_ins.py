@@ -1,4 +1,4 @@
-"""Small files, wheels and a pip of our own in the place of gigabytes: what the tests of fetching fetch."""
+"""Small files and wheels in the place of gigabytes: what the tests of fetching fetch."""
 
 from __future__ import annotations
 
@@ -42,11 +42,16 @@ def model_file(name: str, content: bytes, role: str = "gguf") -> ModelFile:
 
 
 def in_parts(shop: Path, pieces: Sequence[bytes] = PIECES) -> ModelCard:
-    """A model of one file whose pieces lie in a wheel each, all in the folder `shop`."""
-    wheels = []
+    """A model of one file whose pieces lie in a wheel each, which are made in the folder `shop`."""
     for number, piece in enumerate(pieces, start=1):
-        file = make_wheel(shop, f"part_{number}", {"data/piece.bin": piece})
-        wheels.append(wheel_record(file, "data/piece.bin", piece))
+        make_wheel(shop, f"part_{number}", {"data/piece.bin": piece})
+    return card_of(shop, pieces)
+
+
+def card_of(shop: Path, pieces: Sequence[bytes]) -> ModelCard:
+    """The card of that model, once the wheels are there."""
+    made = [shop / f"part_{number}-1.0-py3-none-any.whl" for number in range(1, len(pieces) + 1)]
+    wheels = [wheel_record(file, "data/piece.bin", piece) for file, piece in zip(made, pieces, strict=True)]
     files = (model_file("model.gguf", b"".join(pieces)),)
     return replace(_base(), name="in-parts", title="A model in parts", pinned=PinnedFiles(files, tuple(wheels)))
 

@@ -1,10 +1,12 @@
 import re
+from dataclasses import replace
 
 import pytest
 
 from helpers import catalog
 from helpers.catalog import card, cards
 from helpers.errors import InvalidInput, UnknownModel
+from helpers.records import Sampling
 
 NAMES = """smollm2-135m smollm2-360m smollm2-1.7b qwen2.5-coder-0.5b qwen2.5-coder-1.5b smolvlm-256m mini-vision
 all-minilm-l6-v2 phi-3-mini phi-3-mini-128k phi-3-small phi-3-medium phi-3-vision phi-3.5-mini phi-3.5-vision
@@ -115,3 +117,40 @@ def test_training_tokens_are_told_where_published():
 def test_the_table_has_one_row_a_card():
     row = catalog.table(cards(family="Mistral"))
     assert [(r["model"], r["context"], r["download_gib"]) for r in row] == [("mistral-7b", 32768, 13.5)]
+
+
+def test_the_publishers_sampling_stands_in_the_catalog_and_greedy_where_there_is_none():
+    qwen = Sampling.recommended(card("qwen2.5-coder-0.5b"), max_new_tokens=8)
+    assert (qwen.temperature, qwen.top_p, qwen.top_k, qwen.repetition_penalty) == (0.7, 0.8, 20, 1.1)
+    assert (qwen.max_new_tokens, Sampling.recommended(card("phi-4"))) == (8, Sampling())
+    assert Sampling.recommended(card("smollm2-135m")) == Sampling(temperature=0.2, top_p=0.9)
+
+
+PINNED = [c for c in cards() if c.pinned]
+
+
+@pytest.mark.parametrize("c", PINNED, ids=lambda c: c.name)
+def test_a_pinned_file_is_known_to_the_byte_and_its_wheels_fill_it(c):
+    assert all(
+        re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.bytes for file in (*c.pinned.files, *c.pinned.wheels)
+    )
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+", wheel.requirement) for wheel in c.pinned.wheels)
+    pieces = [wheel.piece_bytes for wheel in c.pinned.wheels]
+    assert pieces == [None] or sum(pieces) == c.pinned.files[0].bytes
+
+
+@pytest.mark.parametrize("c", [c for c in PINNED if c.pinned.hub], ids=lambda c: c.name)
+def test_a_pinned_file_has_its_place_on_a_hub_at_one_commit_by_which_its_card_is_found(c):
+    assert re.fullmatch(r"[0-9a-f]{40}", c.pinned.hub.revision)
+    assert card(c.pinned.hub.repo) is c
+
+
+@pytest.mark.parametrize("c", [c for c in PINNED if c.gguf], ids=lambda c: c.name)
+def test_a_file_stores_the_parameters_and_an_output_matrix_where_that_stands_apart(c):
+    apart = c.gguf.numbers - c.parameters
+    assert apart in (0, c.shape.vocabulary * c.shape.hidden)
+    assert apart == 0 or f"{c.gguf.numbers:,} numbers" in c.note
+
+
+def test_a_model_of_a_learners_own_has_no_pinned_file():
+    assert replace(card("smollm2-135m"), path="/somewhere").gguf is None

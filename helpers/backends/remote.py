@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import ipaddress
 import queue
 import random
 import threading
@@ -108,13 +107,7 @@ class Route:
     @property
     def is_loopback(self) -> bool:
         """Whether the address is this machine, to which no proxy leads."""
-        name = (urllib.parse.urlsplit(self.address).hostname or "").rstrip(".")
-        try:
-            place = ipaddress.ip_address(name)
-        except ValueError:
-            return name == "localhost" or name.endswith(".localhost")  # RFC 6761, section 6.3
-        mapped = getattr(place, "ipv4_mapped", None) or place
-        return mapped.is_loopback or mapped.is_unspecified
+        return settings.is_loopback(urllib.parse.urlsplit(self.address).hostname or "")
 
     def quote(self, text: str) -> str:
         """What a server said, short, and without the key should it have repeated it."""

@@ -7,11 +7,11 @@ in the class) · the hub, where it can be reached · the package index. A mirror
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from helpers import catalog
 from helpers.errors import DamagedFile, ModelUnavailable, NetworkNeeded
@@ -79,9 +79,8 @@ def transports(card: ModelCard, only: str | None = None) -> Iterator[Transport]:
 def _mirror(named: str) -> Transport:
     if not named.lower().startswith(("http://", "https://")):
         return Folder(Path(named).expanduser(), f"the mirror {named}")
-    address = urlsplit(named)
-    host = f"{address.hostname}:{address.port}" if address.port else address.hostname
-    return Web(named, f"the mirror {address.scheme}://{host}{address.path}")  # without a password that stands in it
+    shown = re.sub(r"//[^/]*@", "//", named)  # without a password that stands in it
+    return Web(named, f"the mirror {shown}")
 
 
 def _half(card: ModelCard) -> Path:
@@ -96,9 +95,7 @@ def _bring(card: ModelCard, files: Sequence[ModelFile], only: str | None) -> Non
     failures: list[ModelUnavailable] = []
     for way in transports(card, only):
         try:
-            if refused := way.refusal(wanted):
-                failures.append(ModelUnavailable(refused))
-                continue
+            way.require(wanted)
             require_disk(sum(file.bytes for file in files) - here(wanted) + way.room(), half, card.title)
             _by(way, wanted, card.title)
             break

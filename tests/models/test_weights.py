@@ -70,6 +70,52 @@ def test_model_without_public_weights_is_refused() -> None:
         sources.folder(catalog.card("gpt-4"))
 
 
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of phi-4-mini in a hub's cache, empty, and no hub that answers."""
+    hub = catalog.card("phi-4-mini").hub
+    assert hub is not None
+    repository = tmp_path / f"models--{hub.repo.replace('/', '--')}"
+    folder = repository / "snapshots" / str(hub.revision)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    return folder
+
+
+WHOLE = ["config.json", "tokenizer.json", "model.safetensors"]
+PIECES = ["config.json", "tokenizer.json", "model.safetensors.index.json"]
+PIECES += ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.mark.parametrize("names", [WHOLE, PIECES], ids=["one file", "pieces"])
+def test_a_whole_model_in_the_hubs_cache_is_opened_from_there(snapshot: Path, names: list[str]) -> None:
+    for name in names:
+        (snapshot / name).touch()
+    assert sources.folder(catalog.card("phi-4-mini")) == snapshot
+    assert sources.state("phi-4-mini") == "ready"
+
+
+@pytest.mark.parametrize("lost", [*WHOLE, *PIECES[2:]])
+def test_a_half_filled_cache_is_no_model_and_is_completed(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    for name in WHOLE if lost in WHOLE else PIECES:
+        (snapshot / name).touch()
+    (snapshot / lost).unlink()
+    (snapshot / lost).symlink_to(snapshot / "blob that is gone")  # as a cache is left that somebody cleared
+    assert sources.state("phi-4-mini") == "missing"
+    monkeypatch.setattr(sources, "_download", lambda card: Path(f"completed {card.name}"))
+    assert sources.folder(catalog.card("phi-4-mini")) == Path("completed phi-4-mini")
+
+
+def test_certificates_that_are_gone_are_named(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    monkeypatch.setattr("helpers.machine.free_disk_gib", lambda _: 1000.0)
+    with pytest.raises(ModelUnavailable, match="SSL_CERT_FILE names a file that is not there"):
+        sources.folder(catalog.card("phi-4-mini"))
+
+
 def test_hub_files_hold_no_code() -> None:
     from fnmatch import fnmatch
 
