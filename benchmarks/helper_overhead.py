@@ -1,12 +1,13 @@
 """Decode rate through open_chat ÷ decode rate of raw xllamacpp, on the same file, in the same run.
 
-python -m benchmarks.helper_overhead [--repeats 21]
+python -m benchmarks.helper_overhead [--model smollm2-135m --model my.gguf …] [--repeats 21]
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 import xllamacpp
@@ -15,7 +16,7 @@ from benchmarks.report import report
 from helpers import catalog, machine
 from helpers.chat import Chat, open_chat
 from helpers.intervals import Spread
-from helpers.models import sources
+from helpers.models import local, sources
 from helpers.records import Turn
 
 PROMPT = "Tell me a long story about a small river and the people who live beside it."
@@ -49,13 +50,11 @@ def our_rate(chat: Chat) -> float:
     return chat.say(PROMPT).decode_tokens_per_second or 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=21)
-    repeats = parser.parse_args().repeats
-    path = sources.gguf(catalog.card("smollm2-135m"))
-    with open_chat("smollm2-135m", "llamacpp", reuse_prompt=False, max_new_tokens=NEW_TOKENS) as chat:
-        server, tokens = raw_server(str(path)), list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
+def compare(model: str, repeats: int) -> None:
+    """Reports the two rates of one model, and their ratio pair by pair."""
+    file = Path(model) if local.is_path(model) else sources.gguf(catalog.card(model))
+    with open_chat(model, "llamacpp", reuse_prompt=False, max_new_tokens=NEW_TOKENS) as chat:
+        server, tokens = raw_server(str(file)), list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
         sides: dict[str, list[float]] = {"ours": [], "raw": []}
         for repeat in range(repeats + 1):
             # Side by side, so that a slow moment meets both, and in turns, so that none is always the second.
@@ -65,11 +64,20 @@ def main() -> None:
                 sides[side].append(rate)
     ours, raw = (sides[side][1:] for side in ("ours", "raw"))  # the first of each warms up
     report(
-        "helper_overhead",
+        f"helper_overhead {file.name}",
         helper_to_raw_decode=Spread.of([a / b for a, b in zip(ours, raw, strict=True)]),
         helper_tokens_per_second=Spread.of(ours),
         raw_tokens_per_second=Spread.of(raw),
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", action="append", help="a name of the catalog or a GGUF file; may be given again")
+    parser.add_argument("--repeats", type=int, default=21)
+    asked = parser.parse_args()
+    for model in asked.model or ["smollm2-135m"]:
+        compare(model, asked.repeats)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def config(model: str | ModelCard) -> PretrainedConfig:
         **{"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads},
         "max_position_embeddings": shape.context,
     }
-    if c.model_type != "llama":
+    if shape.head_size:
+        values["head_dim"] = shape.head_size
+    if c.model_type not in ("llama", "qwen2"):
         values["sliding_window"] = shape.window
     if c.model_type == "phimoe":  # its published config sets both biases; they are 359,744 of its parameters
         experts = {"num_local_experts": shape.experts, "num_experts_per_tok": shape.experts_per_token}
@@ -140,7 +142,8 @@ def kv_cache_bytes(model: str | ModelCard, tokens: int, bytes_per_value: float =
     """
     shape = _shape(_card(model))
     kept = min(tokens, shape.window) if shape.window else tokens
-    return round(2 * shape.layers * shape.kv_heads * _head_size(shape) * kept * bytes_per_value)
+    heads = sum(shape.kv_heads_by_layer) or shape.layers * shape.kv_heads
+    return round(2 * heads * _head_size(shape) * kept * bytes_per_value)
 
 
 def flops_per_token(model: str | ModelCard, context: int = 0) -> int:
@@ -221,7 +224,7 @@ def _shape(c: ModelCard) -> Shape:
 
 
 def _head_size(shape: Shape) -> int:
-    return shape.hidden // shape.heads
+    return shape.head_size or shape.hidden // shape.heads
 
 
 def _bits(precision: str) -> float:

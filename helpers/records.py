@@ -25,7 +25,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The numbers of a decoder's config.json that decide its size and its speed."""
+    """The numbers of a decoder's config.json that decide its size and its speed.
+
+    `head_size` is given where it is not `hidden` ÷ `heads`, and `kv_heads_by_layer` where layers differ; `heads` and
+    `kv_heads` are then the most that a layer has.
+    """
 
     layers: int
     hidden: int
@@ -38,6 +42,8 @@ class Shape:
     tied_embeddings: bool = False
     experts: int = 1
     experts_per_token: int = 1
+    head_size: int | None = None
+    kv_heads_by_layer: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

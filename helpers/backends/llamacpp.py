@@ -36,7 +36,7 @@ class Engine(Backend):
         options.n_ctx, options.n_parallel = context, 1
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads or machine.threads()
         options.verbosity = -1
-        options.ui = False
+        options.ui, options.endpoint_metrics = False, True
         key = secrets.token_urlsafe(16)
         options.api_keys = [key]
         try:
@@ -48,6 +48,8 @@ class Engine(Backend):
             ) from error
         self._route = Route("llama.cpp", self._server.listening_address, Key(key))
         self.context, self.precision = context, precision
+        # Its own loop answers this, so the loop runs from here on: a server closed before that waits for it for ever.
+        self._server.handle_metrics()
         properties = self._ask("/props")
         self.template = properties["chat_template"]
         self.template_tokens = {name: properties.get(name, "") for name in ("bos_token", "eos_token")}

@@ -8,19 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput
+from helpers.models import gguf_head
 from helpers.records import ModelCard, Shape
 
 
 def is_path(model: str | Path) -> bool:
-    """Whether `model` names a place on this disk rather than a model of the catalog."""
+    """Whether `model` names a place on this disk rather than a model of the catalog.
+
+    >>> is_path("C:/models/mine"), is_path("microsoft/Phi-3.5-mini-instruct")
+    (True, False)
+    """
     text = str(model)
-    return isinstance(model, Path) or text.endswith(".gguf") or text.startswith((".", "/", "~")) or "\\" in text
+    placed = text.startswith((".", "/", "~")) or "\\" in text or text[1:3] == ":/"  # a drive of Windows
+    return isinstance(model, Path) or text.endswith(".gguf") or placed
 
 
 def card(path: Path) -> ModelCard:
     """The card of a model on this disk: its size counted from the file, its context from its config."""
     path = path.expanduser().resolve()
+    if not path.exists():
+        raise InvalidInput(f"There is nothing at {path}.", "Look for a slip in the path, or give its whole length.")
     modalities: tuple[str, ...] = ("text",)
+    shape: Shape | None
     if path.is_file() and path.suffix == ".gguf":
         parameters, shape = _gguf(path)
         kind = None
@@ -54,7 +63,14 @@ def card(path: Path) -> ModelCard:
     )
 
 
-def _folder(path: Path) -> tuple[int, Shape, str, tuple[str, ...]]:
+#: Tensors of older folders that are no weights: masks, positions and angles that the class makes anew.
+_BUFFERS = (".attn.bias", ".attention.bias", ".masked_bias", ".inv_freq", "position_ids", ".attn_bias")
+#: The matrix from the last layer to the vocabulary; a model whose file has none uses the embedding's.
+_HEADS = ("lm_head.weight", "embed_out.weight")
+_NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+
+
+def _folder(path: Path) -> tuple[int, Shape | None, str, tuple[str, ...]]:
     from safetensors import SafetensorError, safe_open
 
     files = sorted(path.glob("*.safetensors"))
@@ -62,32 +78,63 @@ def _folder(path: Path) -> tuple[int, Shape, str, tuple[str, ...]]:
         raise InvalidInput(f"{path} has no .safetensors files; other formats could run code while they are read.")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        parameters = 0
+        sizes: dict[str, int] = {}
         for file in files:
             with safe_open(file, framework="numpy") as tensors:
-                parameters += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+                sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
         # A model that sees describes its decoder apart.
-        shape = _shape(config.get("text_config", config), tied=config.get("tie_word_embeddings", False))
+        text = config.get("text_config", config)
+        apart = any(name.endswith(_HEADS) for name in sizes)
+        tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", not apart))
+        unused = _BUFFERS + _HEADS if tied else _BUFFERS
+        parameters = sum(size for name, size in sizes.items() if not name.endswith(unused))
         modalities = ("text", "image") if "vision_config" in config else ("text",)
-        return parameters, shape, config["model_type"], modalities
-    except (SafetensorError, ValueError, KeyError) as error:
+        return parameters, _shape(text, tied=tied), config["model_type"], modalities
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFile(f"{path} cannot be read as a model: {error}", "Save or fetch it again.") from error
 
 
-def _shape(text: dict[str, Any], *, tied: bool) -> Shape:
+def _shape(text: dict[str, Any], *, tied: bool) -> Shape | None:
+    """The shape that a config describes; None where even transformers' class for it lacks one of its numbers."""
+    if not all(text.get(name) for name in (*_NEEDED, "intermediate_size")):
+        text = _by_class(text)
+    if not all(text.get(name) for name in _NEEDED):
+        return None
+    hidden, heads = text["hidden_size"], text["num_attention_heads"]
+    own = text.get("head_dim")
+    shared = text.get("num_kv_heads") if text.get("new_decoder_architecture") else text.get("multi_query")  # Falcon
+    inner = next(
+        (text[name] for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") if text.get(name)), 0
+    )
     return Shape(
         layers=text["num_hidden_layers"],
-        hidden=text["hidden_size"],
-        ffn=text["intermediate_size"],
-        heads=text["num_attention_heads"],
-        kv_heads=text.get("num_key_value_heads") or text["num_attention_heads"],
+        hidden=hidden,
+        ffn=inner or 4 * hidden,  # what GPT-2 and its like mean by leaving it out
+        heads=heads,
+        kv_heads=int(text.get("num_key_value_heads") or shared or heads),
         vocabulary=text["vocab_size"],
         context=text["max_position_embeddings"],
-        window=text.get("sliding_window"),
+        window=text.get("sliding_window") if text.get("use_sliding_window", True) else None,
         tied_embeddings=tied,
-        experts=text.get("num_local_experts", 1),
-        experts_per_token=text.get("num_experts_per_tok", 1),
+        experts=text.get("num_local_experts") or text.get("num_experts") or 1,
+        experts_per_token=text.get("num_experts_per_tok") or 1,
+        head_size=own if own and own * heads != hidden else None,
     )
+
+
+def _by_class(text: dict[str, Any]) -> dict[str, Any]:
+    """A config with the names that all classes share, and its class's defaults: GPT-2 writes n_embd and n_layer."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if text.get("model_type") not in CONFIG_MAPPING:
+        return text
+    try:
+        config = CONFIG_MAPPING[text["model_type"]].from_dict(text)
+    except StrictDataclassError as error:
+        raise ValueError(f"its config.json does not fit its model_type: {error}") from error
+    names = (*_NEEDED, "intermediate_size", "num_key_value_heads", "head_dim", "multi_query")
+    return text | {name: getattr(config, name, None) for name in names}
 
 
 def _onnx(path: Path) -> tuple[int, Shape, str, tuple[str, ...]]:
@@ -147,7 +194,9 @@ def _openvino(path: Path) -> tuple[int, Shape, str]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         shape = _shape(config, tied=config.get("tie_word_embeddings", False))
-        head = shape.hidden // shape.heads
+        if shape is None:
+            raise ValueError("its config names no layers, heads or context")
+        head = shape.head_size or shape.hidden // shape.heads
         attention = 2 * shape.hidden * head * (shape.heads + shape.kv_heads)
         layer = attention + 3 * shape.hidden * shape.ffn * shape.experts + 2 * shape.hidden
         tables = shape.vocabulary * shape.hidden * (1 if shape.tied_embeddings else 2)
@@ -156,28 +205,42 @@ def _openvino(path: Path) -> tuple[int, Shape, str]:
         raise DamagedFile(f"{path} cannot be read as an OpenVINO folder: {error}", "Fetch it again.") from error
 
 
-def _gguf(path: Path) -> tuple[int, Shape]:
-    from gguf import GGUFReader
+def _gguf(path: Path) -> tuple[int, Shape | None]:
+    """The numbers that a GGUF file holds, and its shape: its head is read, not its vocabulary and weights."""
+    head = gguf_head.read(path)
+    kind = head.values.get("general.architecture")
 
-    try:
-        reader = GGUFReader(path)
-        kind = reader.fields["general.architecture"].contents()
+    def values(key: str) -> list[int]:
+        """One number for each layer; a file that has the same for all writes it once."""
+        found = head.values.get(f"{kind}.{key}") or 0
+        numbers = found if isinstance(found, list) else [found]
+        if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise DamagedFile(f"{path.name} has {found!r} as its {key}, where a number is meant.", "Fetch it again.")
+        return numbers
 
-        def value(key: str, default: int | None = None) -> int:
-            entry = reader.fields.get(f"{kind}.{key}")
-            return int(entry.contents()) if entry else int(default or 0)
-
-        shape = Shape(
-            layers=value("block_count"),
-            hidden=value("embedding_length"),
-            ffn=value("feed_forward_length"),
-            heads=value("attention.head_count"),
-            kv_heads=value("attention.head_count_kv", value("attention.head_count")),
-            vocabulary=len(reader.fields["tokenizer.ggml.tokens"].data),
-            context=value("context_length"),
-            experts=value("expert_count", 1),
-            experts_per_token=value("expert_used_count", 1),
+    # Angles that some files bring along are no parameters.
+    parameters = sum(math.prod(shape) for name, shape in head.tensors.items() if not name.startswith("rope_"))
+    layers, hidden, context = (values(key)[0] for key in ("block_count", "embedding_length", "context_length"))
+    heads = max(values("attention.head_count"))
+    if not (layers and hidden and context):
+        raise InvalidInput(
+            f"{path.name} holds no language model: it calls itself {kind!r}, and names no layers or no context.",
+            "Give the model's own file; one with mmproj or lora in its name only adds to a model.",
         )
-        return sum(int(tensor.n_elements) for tensor in reader.tensors), shape
-    except (ValueError, KeyError, IndexError) as error:
-        raise DamagedFile(f"{path} cannot be read as a GGUF file: {error}", "Fetch it again.") from error
+    if not heads:  # a state-space model, whose shape is another
+        return parameters, None
+    kv_heads, own = values("attention.head_count_kv"), values("attention.key_length")[0]
+    return parameters, Shape(
+        layers=layers,
+        hidden=hidden,
+        ffn=max(values("feed_forward_length")),
+        heads=heads,
+        kv_heads=max(kv_heads) or heads,
+        vocabulary=head.counts.get("tokenizer.ggml.tokens", 0),
+        context=context,
+        tied_embeddings="output.weight" not in head.tensors,
+        experts=values("expert_count")[0] or 1,
+        experts_per_token=values("expert_used_count")[0] or 1,
+        head_size=own if own and own * heads != hidden else None,
+        kv_heads_by_layer=tuple(kv_heads) if len(kv_heads) > 1 else (),
+    )
