@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,21 @@ def test_nims_values_name_what_the_chart_needs() -> None:
     (values,) = documents("nim-values.yaml")
     assert {"image", "model", "imagePullSecrets", "persistence", "resources"} <= values.keys()
     assert values["image"]["repository"].startswith("nvcr.io/nim/")
+
+
+def test_no_image_and_no_action_changes_by_itself() -> None:
+    images = re.findall(
+        r"(?:image|tag): *(\S+)", "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
+    )
+    assert [image for image in images if image.endswith("latest")] == []
+    workflow = (FOLDER.parent / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    actions = re.findall(r"uses: *(\S+)", workflow)
+    assert actions
+    assert [action for action in actions if not re.search(r"@[0-9a-f]{40}$", action)] == []
+
+
+def test_the_slow_tests_run_each_night() -> None:
+    workflow = yaml.safe_load((FOLDER.parent / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    (schedule,) = workflow[True]["schedule"]  # YAML 1.1 reads the key `on` as true
+    assert schedule["cron"].split()[2:] == ["*", "*", "*"]
+    assert any("--nightly" in step.get("run", "") for step in workflow["jobs"]["test"]["steps"])
