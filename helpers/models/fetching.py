@@ -78,7 +78,7 @@ def transports(card: ModelCard, only: str | None = None) -> Iterator[Transport]:
 
 def _mirror(named: str) -> Transport:
     if not named.lower().startswith(("http://", "https://")):
-        return Folder(Path(named).expanduser(), f"the mirror {named}")
+        return Folder(Path(os.path.expanduser(named)), f"the mirror {named}")  # noqa: PTH111  # a user unknown here stays
     shown = re.sub(r"//[^/]*@", "//", named)  # without a password that stands in it
     return Web(named, f"the mirror {shown}")
 
@@ -92,6 +92,9 @@ def _bring(card: ModelCard, files: Sequence[ModelFile], only: str | None) -> Non
     """Tries one way after the other; what one has begun the next goes on with."""
     half, wanted = _half(card), wanted_of(card, files)
     half.mkdir(parents=True, exist_ok=True)
+    for item in wanted:
+        if item.size > item.file.bytes:  # the beginning of another file, by a run that was killed
+            remove(item.part)
     failures: list[ModelUnavailable] = []
     for way in transports(card, only):
         try:
@@ -107,6 +110,8 @@ def _bring(card: ModelCard, files: Sequence[ModelFile], only: str | None) -> Non
         if isinstance(failure, DamagedFile):
             print(f"{card.title}: {failure.message}; it came by {way.name} instead.", file=sys.stderr)
     for item in wanted:
+        with item.part.open("rb+") as whole:
+            os.fsync(whole.fileno())  # a name must not reach the disk before what it names
         (home() / item.path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(item.part, home() / item.path)
     remove(half)

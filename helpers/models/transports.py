@@ -95,10 +95,16 @@ class Folder(Transport):
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
         for item in wanted:
+            item.take(self._blocks(item, item.here), item.here, lambda: seen(here(wanted)))
+
+    def _blocks(self, item: Wanted, start: int) -> Iterator[bytes]:
+        try:
             with self._place(item).open("rb") as source:
-                source.seek(item.here)
-                blocks = iter(lambda: source.read(BLOCK), b"")
-                item.take(blocks, item.here, lambda: seen(here(wanted)))
+                source.seek(start)
+                while block := source.read(BLOCK):
+                    yield block
+        except OSError as error:  # of the reading: a stick that was pulled out, a file that is somebody else's
+            raise ModelUnavailable(f"{self.name} cannot be read ({error.strerror})") from error
 
     def _place(self, item: Wanted) -> Path:
         return self.root / (item.path if self._by_path else item.file.name)
@@ -126,11 +132,8 @@ class Web(Transport):
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(REACH_SECONDS)
-        if (
-            failure := said[0]
-            if said
-            else NetworkNeeded(f"{self.name} said nothing within {REACH_SECONDS:.0f} seconds")
-        ):
+        silent = NetworkNeeded(f"{self.name} said nothing within {REACH_SECONDS:.0f} seconds")
+        if failure := said[0] if said else silent:
             raise failure
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:

@@ -62,7 +62,8 @@ class Index(Transport):
         """Only pip knows whether an index answers, and asking it takes as long as fetching the first part."""
 
     def room(self) -> int:
-        return (AT_ONCE + 1) * max(wheel.bytes for wheel in self.wheels)  # pip has one of them twice for a moment
+        largest = sorted((wheel.bytes for wheel in self.wheels), reverse=True)[:AT_ONCE]
+        return sum(largest) + largest[0]  # pip has one of them twice for a moment
 
     def bring(self, wanted: Sequence[Wanted], seen: Seen) -> None:
         self.place.mkdir(parents=True, exist_ok=True)

@@ -143,19 +143,29 @@ def test_a_wrong_file_alone_is_a_sentence_and_stays_out(parts: ModelCard, mirror
     assert sources.state(parts.name) == "missing"
 
 
-def test_a_beginning_that_came_from_a_wrong_mirror_spoils_nothing(parts: ModelCard, mirror: Path) -> None:
+@pytest.mark.parametrize("wrong", [b"WRONG" * 100, b"WRONG" * 10_000], ids=["shorter", "longer"])
+def test_a_beginning_that_came_from_a_wrong_mirror_spoils_nothing(parts: ModelCard, mirror: Path, wrong: bytes) -> None:
     (wanted,) = fetching.wanted_of(parts, fetching.lacking(parts))
     wanted.part.parent.mkdir(parents=True)
-    wanted.part.write_bytes(b"WRONG" * 1000)  # as a run leaves it that was killed
+    wanted.part.write_bytes(wrong)  # as a run leaves it that was killed
+    fetching.bring(parts, "mirror")
     assert sources.gguf(parts).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("place", ["/no/such/stick", "~nobody/stick", "http://127.0.0.1:9", "http://[", "https://:x"])
+@pytest.mark.parametrize(
+    "place", ["/no/such/stick", "~no-such-user/stick", "http://127.0.0.1:9", "http://[", "https://:x"]
+)
 def test_a_mirror_that_is_not_there_is_passed_over(
     parts: ModelCard, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setenv("SLM_MIRROR", place)
     assert sources.gguf(parts).read_bytes() == CONTENT
+
+
+def test_a_stick_that_is_pulled_out_is_told(parts: ModelCard, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports.Folder, "require", lambda *_: (mirror / "model.gguf").unlink())
+    with pytest.raises(ModelUnavailable, match=r"the mirror .* cannot be read \(No such file"):
+        fetching.bring(parts, "mirror")
 
 
 def test_a_password_in_a_mirrors_address_is_not_shown(parts: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
