@@ -45,7 +45,7 @@ def test_notebooks_run_two_at_once_the_longest_first_without_a_network() -> None
     assert step.environment["HF_HUB_OFFLINE"] == step.environment["TQDM_DISABLE"] == "1"
 
 
-def test_every_notebook_says_how_long_it_runs() -> None:
+def test_the_readme_says_how_long_each_notebook_runs() -> None:
     paths = (proof.ROOT / "notebooks").glob("[0-9]*.ipynb")
     assert [path.name for path in paths if not 0 < proof.minutes(path) < 30] == []
 
