@@ -71,28 +71,26 @@ def test_a_model_without_a_class_is_refused_with_what_its_card_says(name):
         anatomy.parameters(name)
 
 
-@pytest.mark.parametrize(("name", "per_token"), KV_BYTES.items())
-def test_the_cache_of_one_token_is_that_of_the_table(name, per_token):
-    assert anatomy.kv_cache_bytes(name, 1) == per_token
-    assert anatomy.kv_cache_bytes(name, 1000, bytes_per_value=1) == 500 * per_token
+def test_the_cache_of_one_token_is_that_of_the_table():
+    assert {name: anatomy.kv_cache_bytes(name, 1) for name in KV_BYTES} == KV_BYTES
+    assert anatomy.kv_cache_bytes("phi-4", 1000, bytes_per_value=1) == 500 * KV_BYTES["phi-4"]
 
 
-def test_a_sliding_window_bounds_the_cache():
-    full = anatomy.kv_cache_bytes("mistral-7b", 4096)
-    assert anatomy.kv_cache_bytes("mistral-7b", 32768) == full
+def test_a_sliding_window_bounds_the_cache_and_the_operations():
+    for of in (anatomy.kv_cache_bytes, anatomy.flops_per_token):
+        assert of("mistral-7b", 32768) == of("mistral-7b", 4096)
     assert anatomy.kv_cache_bytes("phi-4", 8192) == 2 * anatomy.kv_cache_bytes("phi-4", 4096)
 
 
-@pytest.mark.parametrize(("precision", "size"), [("fp32", 128), ("bf16", 64), ("int8", 32), ("int4", 16), ("Q4_1", 20)])
-def test_memory_of_one_block_of_32_weights(precision, size):
-    assert anatomy.memory_bytes(32, precision) == size
+def test_memory_of_one_block_of_32_weights():
+    sizes = {"fp32": 128, "bf16": 64, "int8": 32, "int4": 16, "Q4_1": 20}
+    assert {precision: anatomy.memory_bytes(32, precision) for precision in sizes} == sizes
 
 
-@pytest.mark.parametrize("precision", [p for p in anatomy.PRECISIONS if p.startswith("Q")])
-def test_bits_of_block_formats_are_those_of_the_gguf_package(precision):
+def test_bits_of_block_formats_are_those_of_the_gguf_package():
     gguf = pytest.importorskip("gguf")
-    weights, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[precision]]
-    assert anatomy.PRECISIONS[precision] == 8 * size / weights
+    blocks = {p: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[p]] for p in anatomy.PRECISIONS if p.startswith("Q")}
+    assert {p: 8 * size / weights for p, (weights, size) in blocks.items()}.items() <= anatomy.PRECISIONS.items()
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones():
@@ -112,10 +110,6 @@ def test_attention_adds_to_the_operations_as_the_context_grows():
     assert added == 4 * 30 * 576 * 1000
 
 
-def test_a_window_bounds_the_operations_too():
-    assert anatomy.flops_per_token("mistral-7b", 32768) == anatomy.flops_per_token("mistral-7b", 4096)
-
-
 def test_the_estimate_has_operations_but_no_cache():
     assert anatomy.flops_per_token("gpt-4") == 2 * 1_760_000_000_000
     with pytest.raises(InvalidInput, match="not published"):
@@ -133,13 +127,10 @@ def test_training_time_is_shared_among_devices():
     assert anatomy.training_hours(3.6e18, 1e15, utilisation=0.5, devices=4) == pytest.approx(one / 4)
 
 
-def test_bytes_a_token_are_weights_and_cache():
+def test_bytes_a_token_are_weights_and_cache_and_a_file_of_a_tied_model_is_read_whole():
     weights = anatomy.bytes_per_token("smollm2-135m", "fp32")
     assert weights == 4 * 134_515_008
     assert anatomy.bytes_per_token("smollm2-135m", "fp32", 100) == weights + 100 * 23_040
-
-
-def test_a_file_of_a_tied_model_is_read_whole():
     assert anatomy.bytes_per_token("smollm2-135m", file_bytes=98_362_432) == 98_362_432
     assert anatomy.bytes_per_token("phi-3.5-mini", file_bytes=1000) == 974
 
@@ -156,8 +147,4 @@ def test_devices_are_listed_from_slow_to_fast_memory_with_their_source():
     speeds = [device.bandwidth for device in DEVICES.values()]
     assert speeds == sorted(speeds)
     assert all(device.source.startswith("https://") for device in DEVICES.values())
-
-
-@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
-def test_a_stated_peak_names_its_format(device):
-    assert (device.peak is None) == (device.peak_format is None)
+    assert all((device.peak is None) == (device.peak_format is None) for device in DEVICES.values())

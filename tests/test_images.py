@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def corner(picture: Picture) -> tuple[int, int, int]:
 def refused(image: Any, complaint: str, **options: Any) -> None:
     with pytest.raises(InvalidInput, match=complaint) as caught:
         read(image, **options)
+    assert tempfile.gettempdir() not in str(caught.value)  # no path of the machine
     assert caught.value.message.endswith(".")
     assert caught.value.next_step.endswith((".", "…"))
 
@@ -82,13 +83,11 @@ def test_each_mode_of_pillow_becomes_rgb(mode: str) -> None:
     assert mode == "LAB" or corner(read(image)) == WHITE
 
 
-def test_cmyk_keeps_its_colours() -> None:
+def test_cmyk_and_palettes_keep_their_colours() -> None:
     red, green, blue = corner(read(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")))
     assert red > 200 > 60 > max(green, blue)
-
-
-def test_a_palette_keeps_its_colours() -> None:
     assert corner(read(saved(left_red_right_blue().convert("P"), "GIF"))) == RED
+    assert corner(read(left_red_right_blue(400, 200).convert("P"), max_side=20)) == RED
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -96,9 +95,6 @@ def test_what_is_transparent_becomes_white(mode: str) -> None:
     image = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
     options = {"transparency": image.getpixel((0, 0))} if mode == "P" else {}
     assert corner(read(saved(image, **options))) == WHITE
-
-
-def test_half_transparent_red_on_white_is_pink() -> None:
     assert corner(read(Image.new("RGBA", (4, 4), (255, 0, 0, 128)))) == (255, 127, 127)
 
 
@@ -128,20 +124,14 @@ def test_of_an_animation_the_first_picture_counts() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "float16"])
-def test_arrays_of_bytes_and_of_fractions(shape: tuple[int, ...], dtype: str) -> None:
-    top = 255 if dtype == "uint8" else 1
-    assert read(np.full(shape, top, dtype)) == Picture(7, 5, b"\xff" * 105)
+def test_arrays_of_bytes_and_of_fractions(shape: tuple[int, ...]) -> None:
+    for dtype, top in {"uint8": 255, "float32": 1, "float64": 1, "float16": 1}.items():
+        assert read(np.full(shape, top, dtype)) == Picture(7, 5, b"\xff" * 105)
 
 
 def test_a_slice_of_an_array_is_read_as_it_looks() -> None:
     array = np.asarray(left_red_right_blue())
     assert corner(read(array[:, ::-1])) == BLUE
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 3), (3, 1)])
-def test_tiny_images_are_read(size: tuple[int, int]) -> None:
-    assert (read(Image.new("RGB", size)).width, read(Image.new("RGB", size)).height) == size
 
 
 # What is made smaller
@@ -154,18 +144,11 @@ def test_a_panorama_of_20000_pixels_is_made_smaller_with_its_proportions() -> No
     assert corner(picture)[0] > 200
 
 
-@pytest.mark.parametrize("max_side", [1, 10, 39])
-def test_the_longer_side_is_limited(max_side: int) -> None:
-    assert max(read(left_red_right_blue(), max_side=max_side).width, 1) == max_side
-
-
-def test_a_smaller_image_is_not_made_larger() -> None:
-    assert read(left_red_right_blue(), max_side=500).width == 40
-
-
-def test_a_large_palette_is_made_smaller_in_its_colours() -> None:
-    picture = read(left_red_right_blue(400, 200).convert("P"), max_side=20)
-    assert (picture.width, corner(picture)) == (20, RED)
+@pytest.mark.parametrize(("max_side", "width"), [(1, 1), (10, 10), (39, 39), (500, 40)])
+def test_the_longer_side_is_limited_and_never_stretched(max_side: int, width: int) -> None:
+    image = left_red_right_blue()
+    assert read(image, max_side=max_side).width == width
+    assert image.size == (40, 20)  # the learner's own stays as it is
 
 
 # What is refused
@@ -181,12 +164,6 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     refused(tmp_path, "is a folder and not an image")
     refused("a\0b.png", "not there|cannot be opened")
     refused("x" * 5000, "cannot be opened")
-
-
-def test_a_message_shows_no_path_of_the_machine(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        read(tmp_path / "gone.png")
-    assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["https://example.org/a.png", "http://localhost/a.png", "data:image/png;base64,AA"])
@@ -268,39 +245,19 @@ def test_a_pil_image_without_pixels_or_already_closed() -> None:
     refused(closed, "damaged|closed")
 
 
-def test_the_learners_own_image_is_left_as_it_is() -> None:
-    image = left_red_right_blue(400, 200)
-    read(image, max_side=10)
-    assert image.size == (400, 200)
-
-
 # What is passed on
 
 
-def test_a_picture_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = read(left_red_right_blue())
-    assert repr(picture) == "Picture(40 × 20 pixels)"
-    assert {Turn("user", "a", (picture,)), Turn("user", "a", (read(left_red_right_blue()),))} == {
-        Turn("user", "a", (picture,))
-    }
-
-
-def test_png_bytes_keep_every_pixel() -> None:
-    picture = read(left_red_right_blue())
-    assert read(as_png_bytes(picture)) == picture
+def test_a_picture_is_a_value() -> None:
+    one, same = read(left_red_right_blue()), read(left_red_right_blue())
+    assert repr(one) == "Picture(40 × 20 pixels)"
+    assert {Turn("user", "a", (one,)), Turn("user", "a", (same,))} == {Turn("user", "a", (one,))}
 
 
 def test_small_bytes_are_png_where_it_fits_else_jpeg() -> None:
     noise = read(Image.effect_noise((300, 300), 90))
+    assert read(as_png_bytes(noise)) == noise
     assert as_small_bytes(noise, 10**6).startswith(b"\x89PNG")
     small = as_small_bytes(noise, 40_000)
     assert small.startswith(b"\xff\xd8\xff")
     assert len(small) < len(as_png_bytes(noise))
-
-
-def test_importing_the_module_imports_neither_pillow_nor_numpy() -> None:
-    import subprocess
-
-    program = "import sys, helpers.images, helpers.chat; print(*({'PIL', 'numpy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []

@@ -80,11 +80,6 @@ def test_an_empty_prompt_starts_from_the_start_token(model, tokenizer):
     assert score.logprob == pytest.approx(naive(model, ids, 1), abs=1e-4)
 
 
-def test_scoring_the_same_text_twice_gives_the_same(model, tokenizer):
-    one, two = (scoring.log_likelihood(model, tokenizer, "the cat", [" sat", " ran off"]) for _ in range(2))
-    assert one == two
-
-
 @pytest.mark.parametrize(
     ("continuations", "message"), [([], "nothing to score"), (["a", ""], "empty continuation"), ("text", "nothing")]
 )
@@ -99,14 +94,8 @@ def test_a_text_longer_than_the_context_is_refused_with_both_numbers(model, toke
 
 
 def items(answer: int = 0) -> list[dict[str, object]]:
-    return [
-        {
-            "field": "f",
-            "question": "where sat the cat",
-            "options": ["on the mat", "on a very long list"],
-            "answer": answer,
-        }
-    ]
+    options = ["on the mat", "on a very long list"]
+    return [{"field": "f", "question": "where sat the cat", "options": options, "answer": answer}]
 
 
 @pytest.mark.parametrize(("normalise", "length"), [("none", lambda o, s: 1), ("characters", lambda o, s: len(o))])
@@ -172,20 +161,14 @@ def test_perplexity_refuses_what_has_none(model, tokenizer, text, options, messa
 
 def test_paired_preference_is_the_difference_of_two_sentences(model, tokenizer):
     pair = {"category": "c", "more_stereotypical": "the cat sat", "less_stereotypical": "the dog sat on"}
-    row = scoring.paired_preference(model, tokenizer, [pair], context="and").iloc[0]
+    swapped = pair | dict(zip(list(pair)[1:], list(pair.values())[:0:-1], strict=True))
+    row, back = scoring.paired_preference(model, tokenizer, [pair, swapped], context="and").iloc
+    assert row["difference"] == pytest.approx(-back["difference"], abs=1e-5)
     more, less = (
         naive(model, encode(tokenizer, "and" + pair[f"{kind}_stereotypical"]), 3) for kind in ("more", "less")
     )
     assert row["difference"] == pytest.approx(more - less, abs=1e-4)
     assert row["prefers_stereotype"] == (more > less)
-
-
-def test_a_swapped_pair_has_the_opposite_difference(model, tokenizer):
-    pairs = [
-        dict(zip(("more_stereotypical", "less_stereotypical"), two, strict=True)) for two in (("a", "bc"), ("bc", "a"))
-    ]
-    there, back = scoring.paired_preference(model, tokenizer, pairs)["difference"]
-    assert there == pytest.approx(-back, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.nightly
 def test_no_network_ends_in_a_sentence(real: Path) -> None:
     child = start(real, "setup")
     _, errors = child.communicate(timeout=200)
@@ -340,6 +341,7 @@ def test_no_network_ends_in_a_sentence(real: Path) -> None:
     assert not list((real / ".venv").glob("*.installed"))
 
 
+@pytest.mark.nightly
 def test_a_broken_environment_is_repaired(real: Path) -> None:
     python = real / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     python.parent.mkdir(parents=True, exist_ok=True)
@@ -350,6 +352,7 @@ def test_a_broken_environment_is_repaired(real: Path) -> None:
     assert python.exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "encoding", [{}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
@@ -394,6 +397,7 @@ def uv_environment(root: Path, *, pip: bool) -> Path:
     return theirs
 
 
+@pytest.mark.nightly
 def test_an_environment_without_pip_gets_it_and_keeps_all_else(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(clone / ".venv")
     theirs = uv_environment(clone, pip=False)
@@ -611,11 +615,3 @@ def test_fetch_hands_on_what_it_is_given(
     monkeypatch.setattr(course, "call", lambda command: calls.append(command) or 0)
     assert main("fetch", *arguments) == 0
     assert calls[-1][1:] == ["-m", "helpers.models.sources", "fetch", *arguments]
-
-
-def test_run_hands_its_arguments_on(main: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[list[Any]] = []
-    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
-    monkeypatch.setattr(course, "call", lambda command: calls.append(command) or 0)
-    assert main("run", "01", "03", "--save") == 0
-    assert calls[-1] == [Path("python"), "-m", "helpers.course.execute", "01", "03", "--save"]

@@ -28,6 +28,7 @@ def shortened(folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not NOTEBOOK.exists(), reason="the notebook is not there yet")
 def test_planted_keys_are_found_nowhere_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ HELPERS = sorted((ROOT / "helpers").rglob("*.py"))
 CODE = [ROOT / "course.py", *(p for d in ("helpers", "solutions", "benchmarks") for p in (ROOT / d).rglob("*.py"))]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "lessons").glob("*.md"), *NOTEBOOKS]
 
-HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai")
+HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai", "PIL", "numpy")
 LARGEST_KIB, MEDIAN_LINES, LONGEST_LINES, IMPORT_LINES = 400, 6, 20, 8
 MACHINE_PATHS = re.compile(r"/home/\w|/root/|/Users/\w|[A-Z]:\\\\?Users|/tmp/\w|/site-packages/|/workspaces/")
 
@@ -191,14 +191,7 @@ def test_a_notebook_asks_a_question_and_its_cells_have_ids() -> None:
 
 
 def test_importing_the_helpers_imports_nothing_heavy() -> None:
-    modules = [
-        "helpers",
-        "helpers.chat",
-        "helpers.backends",
-        "helpers.catalog",
-        "helpers.models.sources",
-        "helpers.doctor",
-    ]
+    modules = [f"helpers.{name}" for name in ("chat", "backends", "catalog", "models.sources", "doctor", "images")]
     program = f"import sys, {', '.join(modules)}; helpers.backends.engines(); print(*(set({HEAVY}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

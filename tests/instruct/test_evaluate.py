@@ -124,6 +124,7 @@ def run(*arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.nightly
 def test_two_processes_give_the_scores_of_one() -> None:
     task = ("--task", "translation", "--group", "French", "--limit", "5", "--backend", "llamacpp")
     one, two = run(*task), run(*task, "--processes", "2")

@@ -18,7 +18,7 @@ from talk import fresh
 @pytest.fixture(scope="module")
 def offloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
     folder = tmp_path_factory.mktemp("offload")
-    with open_offloaded("smollm2-135m", max_memory={"cpu": "150MB"}, folder=folder, max_new_tokens=10) as chat:
+    with open_offloaded("smollm2-135m", max_memory={"cpu": "150MB"}, folder=folder, max_new_tokens=4) as chat:
         yield chat
 
 
@@ -31,8 +31,8 @@ def test_some_layers_are_on_disk_and_none_is_lost(offloaded: Chat, card: ModelCa
 
 def test_the_answer_is_that_of_the_model_in_memory(offloaded: Chat, reference: Backend, card: ModelCard) -> None:
     question = "What is the capital of Sweden?"
-    answer = fresh(reference, card, max_new_tokens=10).say(question)
-    assert offloaded.say(question).text == answer.text == "The capital of Sweden is Stockholm."
+    answer = fresh(reference, card, max_new_tokens=4).say(question).text
+    assert offloaded.say(question).text == answer == "The capital of Sweden"
 
 
 def test_limits_below_one_layer_are_refused(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_the_size_counts_every_weight() -> None:
     assert quantization.megabytes(model, 4.5) < quantization.megabytes(model, 8.5) < quantization.megabytes(model, 16)
 
 
+@pytest.mark.nightly
 def test_the_embedded_model_in_another_format_still_answers(card: ModelCard, tmp_path: Path) -> None:
     file = quantization.requantize(sources.gguf(card), tmp_path / "small.gguf", "q4_0")
     assert file.stat().st_size < 100e6

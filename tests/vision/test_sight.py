@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -46,12 +44,6 @@ def picture() -> Image.Image:
     image = Image.new("RGB", (64, 64), (240, 250, 245))
     ImageDraw.Draw(image).rectangle((8, 8, 23, 23), fill=(255, 0, 0))
     return image
-
-
-@pytest.fixture(autouse=True)
-def _figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def test_the_parts_are_all_of_the_model(model: Any) -> None:
