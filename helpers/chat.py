@@ -4,16 +4,19 @@
         print(chat.say("What is the capital of Sweden?"))
 
 A model that sees is shown images with the text: `chat.say("What is this?", images=[path_or_PIL_or_array])`.
-A chat keeps the history, refuses what does not fit, and times every answer in the same way on every backend.
-
-
-One answer while it is written, and the clock that runs beside it: the same on every backend."""
+A chat keeps the history, refuses what does not fit, and times every answer in the same way on every backend: a `Stream`
+is one answer while it is written, and the clock that runs beside it.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import numbers
+import reprlib
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +25,23 @@ from typing import Any
 from helpers import backends, catalog, images
 from helpers.backends import Backend
 from helpers.backends.streams import until_stop
-from helpers.errors import ContextOverflow, InvalidInput, RemoteError
+from helpers.errors import ChatClosed, ContextOverflow, InvalidInput, RemoteError
 from helpers.models import local
 from helpers.records import Chunk, FinishReason, ModelCard, Picture, Prompt, Reply, Sampling, Turn
+
+#: Room for prompt and answer unless `context=` asks for more: a KV cache of 131,072 tokens would fill a laptop.
+DEFAULT_CONTEXT = 4096
+#: More characters than this for each token of context cannot fit, so there is no need to tokenize them to know.
+CHARACTERS_PER_TOKEN = 64
+#: What an option of `Sampling` may be: whole or any number, its range, and the words for both.
+NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[float], bool], str]] = {
+    "max_new_tokens": (int, lambda n: 1 <= n < 2**31, "a whole number from 1 on"),
+    "temperature": (float, lambda t: t >= 0, "a number from 0 on"),
+    "top_p": (float, lambda p: 0 < p <= 1, "a number above 0 and at most 1"),
+    "top_k": (int, lambda k: 0 <= k < 2**31, "a whole number from 0 on"),
+    "repetition_penalty": (float, lambda p: p > 0, "a number above 0"),
+    "seed": (int, lambda n: 0 <= n < 2**32, "a whole number from 0 to 4,294,967,295"),
+}
 
 
 class Stream(Iterator[str]):
@@ -54,6 +71,7 @@ class Stream(Iterator[str]):
 
     def __next__(self) -> str:
         while self.reply is None:
+            _refuse_closed(self._backend)
             try:
                 chunk = next(self._chunks, None)
             except RemoteError as error:
@@ -99,14 +117,9 @@ class Stream(Iterator[str]):
             finish_reason=reason,
             dropped_turns=self._dropped,
         )
-        if self._remember is not None:
+        # An answer of which nobody read a word is no turn of the conversation.
+        if self._remember is not None and (self._text or reason != "cancelled"):
             self._remember(self.reply)
-
-
-#: Room for prompt and answer unless `context=` asks for more: a KV cache of 131,072 tokens would fill a laptop.
-DEFAULT_CONTEXT = 4096
-#: More characters than this for each token of context cannot fit, so there is no need to tokenize them to know.
-CHARACTERS_PER_TOKEN = 64
 
 
 def open_chat(
@@ -114,6 +127,7 @@ def open_chat(
     backend: str = "auto",
     *,
     provider: str | None = None,
+    sdk: str | None = None,
     system: str | None = None,
     context: int | None = None,
     threads: int | None = None,
@@ -125,50 +139,92 @@ def open_chat(
 ) -> Chat:
     """A chat with `model`: a name of the catalog, a folder of safetensors, or a GGUF file.
 
-    `backend` is an engine's name or "auto": the fastest that is installed and serves the model. With a `provider`,
-    such as "nim" or "local", the model runs there and `backend` is the SDK that reaches it. `context` counts
-    tokens of prompt and answer together (4,096, or the model's own limit if that is lower). `shorten` drops the
-    oldest turns instead of refusing a conversation that became too long. `history` are turns that went before.
-    `reuse_prompt=False` reads every prompt anew instead of taking what it shares with the one before from the KV cache.
-    Further arguments are `Sampling`'s.
+    `backend` is the name of an engine on this machine or "auto": the fastest that is installed and serves the model.
+    With a `provider`, such as "nim" or "local", the model runs there, and `sdk` reaches it: "openai", which is taken
+    unless it cannot, or "azure". `context` counts tokens of prompt and answer together (4,096, or the model's own
+    limit if that is lower). `shorten` drops the oldest turns instead of refusing a conversation that became too long.
+    `history` are turns that went before. `reuse_prompt=False` reads every prompt anew instead of taking what it shares
+    with the one before from the KV cache. Further arguments are `Sampling`'s.
     """
     card = local.card(Path(model)) if local.is_path(model) else catalog.card(str(model))
     limit = card.shape.context if card.shape else DEFAULT_CONTEXT
-    context = min(DEFAULT_CONTEXT, limit) if context is None else context
+    context = min(DEFAULT_CONTEXT, limit) if context is None else _number("context", context, int, "a whole number")
     if not 1 <= context <= limit:
         raise InvalidInput(f"{card.title} has a context of at most {limit} tokens, not {context}.")
+    if threads is not None and _number("threads", threads, int, "a whole number") < 1:
+        raise InvalidInput(f"An engine computes with at least one thread, not {threads}.")
     options = sampling_of(Sampling(), sampling)
-    if provider is not None:
-        opened = backends.client(backend).connect(card, provider=provider, context=context)
+    if provider is not None or sdk is not None:
+        opened = backends.reach(card, backend, provider=provider, sdk=sdk, context=context)
     else:
         opened = backends.choose(backend, card).open(card, context=context, threads=threads, precision=precision)
     return Chat(
-        opened, card, sampling=options, system=system, history=history, shorten=shorten, reuse_prompt=reuse_prompt
+        opened,
+        card,
+        sampling=options,
+        system=system,
+        history=history,
+        shorten=shorten,
+        reuse_prompt=reuse_prompt,
     )
 
 
-def sampling_of(base: Sampling, options: dict[str, Any]) -> Sampling:
-    """`base` with the options changed, each checked for its range."""
+def sampling_of(base: Sampling, options: Mapping[str, Any]) -> Sampling:
+    """`base` with the options changed, all of them checked for their type and range; numpy's numbers become Python's.
+
+    >>> sampling_of(Sampling(), {"temperature": 1, "stop": "END"}).stop
+    ('END',)
+    """
     known = Sampling.__slots__
     for name in options:
         if name not in known:
             raise InvalidInput(f"There is no sampling option {name!r}.", f"Choose from {', '.join(known)}.")
-    if isinstance(options.get("stop"), str):
-        options = {**options, "stop": (options["stop"],)}
-    chosen = replace(base, **options)
-    ranges = {
-        "max_new_tokens": chosen.max_new_tokens >= 1,
-        "temperature": chosen.temperature >= 0,
-        "top_p": 0 < chosen.top_p <= 1,
-        "top_k": chosen.top_k >= 0,
-        "repetition_penalty": chosen.repetition_penalty > 0,
-        "seed": 0 <= chosen.seed < 2**32,
-        "stop": all(chosen.stop),
-    }
-    for name, fine in ranges.items():
-        if not fine:
-            raise InvalidInput(f"{name}={getattr(chosen, name)!r} is out of range.", "See Sampling for its meaning.")
-    return chosen
+    chosen: dict[str, Any] = {name: options.get(name, getattr(base, name)) for name in known}
+    for name, (kind, fits, meaning) in NUMBERS.items():
+        number = _number(name, chosen[name], kind, meaning)
+        if not fits(number):
+            raise _not_so(name, chosen[name], meaning)
+        chosen[name] = number
+    return Sampling(**chosen | {"stop": _stops(chosen["stop"]), "json_schema": _schema(chosen["json_schema"])})
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float], meaning: str) -> Any:
+    wanted: Any = numbers.Integral if kind is int else numbers.Real
+    try:
+        if type(value) is not bool and isinstance(value, wanted) and math.isfinite(value):
+            return kind(value)
+    except OverflowError:  # a whole number beyond every float
+        pass
+    raise _not_so(name, value, meaning)
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    stops = (value,) if isinstance(value, str) else value
+    fine = isinstance(stops, list | tuple | set | frozenset)
+    # Half a character cannot be sent, nor ever be found.
+    if not fine or not all(isinstance(s, str) and s and s == s.encode(errors="replace").decode() for s in stops):
+        raise _not_so("stop", value, "a text or a list of texts, none of them empty")
+    return tuple(stops)
+
+
+def _schema(value: Any) -> Mapping[str, object] | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Mapping):
+            json.dumps(dict(value), allow_nan=False)
+            return value
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise InvalidInput(
+        "json_schema is a dict that can be written as JSON.",
+        "For a class of pydantic's, that is Model.model_json_schema(); for a JSON text, json.loads(text).",
+    )
+
+
+def _not_so(name: str, value: Any, meaning: str) -> InvalidInput:
+    step = "Leave it out, or see Sampling for its meaning."
+    return InvalidInput(f"{name} is {meaning}, not {reprlib.repr(value)}.", step)
 
 
 class Chat:
@@ -185,6 +241,8 @@ class Chat:
         shorten: bool = False,
         reuse_prompt: bool = True,
     ) -> None:
+        if not isinstance(history, list | tuple) or not all(isinstance(turn, Turn) for turn in history):
+            raise InvalidInput("A history is a list of turns.", "Write them like Turn('user', 'Hello').")
         backend.check(sampling)
         self.backend, self.card, self.sampling = backend, card, sampling
         self.shorten, self.reuse_prompt = shorten, reuse_prompt
@@ -210,6 +268,7 @@ class Chat:
         Without `system` it has this chat's own system message. Both share the engine: nothing is loaded again, and
         closing either closes it for both.
         """
+        _refuse_closed(self.backend)
         own = self._system[0].text if self._system else None
         return Chat(
             self.backend,
@@ -231,19 +290,11 @@ class Chat:
 
         `images` are shown before the text, in their order: paths, PIL images or arrays, as `helpers.images` reads them.
         """
-        stream = self.stream(text, images=images, **sampling)
-        try:
-            for _ in stream:
-                pass
-        except BaseException:
-            self._writing = None
-            stream.close(keep=False)
-            raise
-        assert stream.reply is not None
-        return stream.reply
+        return self._whole(self.stream(text, images=images, **sampling))
 
     def stream(self, text: str, *, images: Sequence[Any] = (), **sampling: Any) -> Stream:
         """The answer to `text`, piece by piece as it is written."""
+        _refuse_closed(self.backend)
         self._stop_writing()
         options = self._options(sampling)
         asked = Turn("user", _readable(text), self._looked_at(images))
@@ -259,23 +310,22 @@ class Chat:
 
     def complete(self, text: str, **sampling: Any) -> Reply:
         """`text` continued as plain text, without chat template or history."""
+        _refuse_closed(self.backend)
         self._stop_writing()
         options = self._options(sampling)
         self._refuse_hopeless(_readable(text))
         prompt = Prompt((), tuple(self.backend.tokenize(text)), self.reuse_prompt)
         self._refuse_overflow(prompt, options)
-        stream = Stream(self.backend, self.card.name, prompt, options, 0)
-        for _ in stream:
-            pass
-        assert stream.reply is not None
-        return stream.reply
+        return self._whole(Stream(self.backend, self.card.name, prompt, options))
 
     def close(self) -> None:
         """Frees the model; closing twice is harmless."""
         self._stop_writing()
         self.backend.close()
+        self.backend.closed = True
 
     def __enter__(self) -> Chat:
+        _refuse_closed(self.backend)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -283,6 +333,18 @@ class Chat:
 
     def __repr__(self) -> str:
         return f"Chat({self.card.name!r} on {self.backend.name}, {self.backend.precision}, {len(self._turns)} turns)"
+
+    def _whole(self, stream: Stream) -> Reply:
+        """The whole of an answer; if it is interrupted, the engine stops and nothing is remembered."""
+        try:
+            for _ in stream:
+                pass
+        except BaseException:
+            self._writing = None
+            stream.close(keep=False)
+            raise
+        assert stream.reply is not None
+        return stream.reply
 
     def _looked_at(self, given: Sequence[Any]) -> tuple[Picture, ...]:
         """The images as a model is given them. One that reads text only is not even asked to open the files."""
@@ -331,6 +393,14 @@ class Chat:
                 f"The text has {len(text):,} characters; the context holds {self.backend.context} tokens.",
                 "Send a part of it.",
             )
+
+
+def _refuse_closed(backend: Backend) -> None:
+    if backend.closed:
+        raise ChatClosed(
+            "This chat is closed: its model is no longer in memory.",
+            "Ask inside the `with` block, or open a new chat with open_chat.",
+        )
 
 
 def _readable(text: str) -> str:

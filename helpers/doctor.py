@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helpers import backends, catalog, machine
-from helpers.backends import providers
-from helpers.errors import CourseError
+from helpers import backends, catalog, machine, settings
+from helpers.backends import ollama, providers
+from helpers.errors import CourseError, InvalidInput, UnknownAddress, WrongKey
 from helpers.models import sources
 from helpers.models.files import home
 from helpers.records import ModelCard
 
 EMBEDDED = "smollm2-135m"
-OLLAMA = "http://127.0.0.1:11434/api/version"
 #: Four bits a weight, and a scale for each small block of them: about 4.8 bits in all.
 BYTES_PER_PARAMETER = 0.6
 #: Above this a model without a GPU answers more slowly than most people read.
@@ -45,9 +42,12 @@ def examine() -> dict[str, Any]:
         "machine": asdict(machine.describe()) | {"threads": machine.threads(), "free_memory_gib": round(free, 1)},
         "disk": {"free_gib": round(machine.free_disk_gib(home()), 1)},
         # The echo needs no package: it is for tests, and no engine to a learner.
-        "engines": [_engine(engine) for engine in backends.engines().values() if engine.package],
-        "providers": [place | {"key": bool(os.environ.get(place["variable"]))} for place in key_holders()],
+        "engines": [
+            _engine(engine) for engine in [*backends.engines().values(), *backends.sdks().values()] if engine.package
+        ],
+        "providers": [place | {"key": _is_set(place["variable"])} for place in key_holders()],
         "ollama": ollama_version(),
+        "troubles": troubles(),
         "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: sources.state(EMBEDDED)},
         "fits_in_memory_at_4_bits": [card.name for card in fitting(free)],
     }
@@ -69,14 +69,25 @@ def four_bit_gib(card: ModelCard) -> float:
     return card.parameters * BYTES_PER_PARAMETER / machine.GIB
 
 
-def ollama_version(address: str = OLLAMA) -> str | None:
-    """The version of the Ollama that runs on this machine; None where none answers at once."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def ollama_version() -> str | None:
+    """The version of the Ollama that answers where OLLAMA_HOST says; None where none answers at once."""
     try:
-        with direct.open(address, timeout=0.3) as answer:
-            return str(json.load(answer)["version"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return ollama.version(seconds=0.3)
+    except CourseError:
         return None
+
+
+def troubles() -> list[str]:
+    """What is set and cannot be what it says: a key, an address, a file of certificates, a sentence each."""
+    found = [f"{said} Set it to a file of certificates, or leave it out." for said in settings.certificate_troubles()]
+    for row in providers.providers():
+        try:
+            providers.route(row.name)
+        except (WrongKey, UnknownAddress, InvalidInput) as error:
+            found.append(f"{error.message} {error.next_step}")
+        except CourseError:  # not set, or retired, which the table tells
+            continue
+    return list(dict.fromkeys(found))
 
 
 def folder_gib(folder: Path) -> float:
@@ -104,7 +115,7 @@ def report(findings: dict[str, Any]) -> str:
             for engine in findings["engines"]
         ],
         "Providers": [_provider_line(provider) for provider in findings["providers"]]
-        + [("Ollama", f"version {findings['ollama']} runs here" if findings["ollama"] else "not running here")],
+        + [("Ollama", f"version {findings['ollama']} runs" if findings["ollama"] else "not running")],
         "Models": [("Cache", f"{cache['path']}, {cache['gib']:.2f} GiB"), (EMBEDDED, cache[EMBEDDED])],
     }
     lines = []
@@ -135,6 +146,7 @@ def advice(findings: dict[str, Any]) -> list[str]:
             f"Without a GPU a model computes on the processor: comfortable up to {quick[-1].title}, "
             "slower than reading speed for the larger ones. No notebook needs a GPU."
         )
+    sentences += findings["troubles"]
     if not any(provider["key"] for provider in findings["providers"]):
         sentences.append("No provider's key is set, and none is needed: notebooks that use one say so and show how.")
     return sentences
@@ -149,6 +161,13 @@ def _engine(engine: type[backends.Backend]) -> dict[str, Any]:
 def _provider_line(provider: dict[str, Any]) -> tuple[str, str]:
     note = f", {provider['note']}" if provider["note"] else ""
     return provider["name"], f"{provider['variable']} {'present' if provider['key'] else 'not set'}{note}"
+
+
+def _is_set(variable: str) -> bool:
+    try:
+        return settings.setting(variable) is not None
+    except InvalidInput:  # a .env that cannot be read is among the troubles
+        return False
 
 
 def _tilde(path: Path) -> str:

@@ -11,10 +11,11 @@ CourseError
 ├── BackendUnavailable    the engine is not installed, or not for this model
 ├── InvalidInput          an argument or a text that cannot be used (also a ValueError)
 │   └── UnsupportedOption an option that this backend cannot honour
+├── ChatClosed            the chat was closed, and its model left the memory
 ├── ContextOverflow       the conversation is longer than the model's context
 └── RemoteError           a model that runs elsewhere did not answer as asked
     ├── KeyMissing        its provider needs a key and none is set
-    ├── WrongKey          401: the key is not known there
+    ├── WrongKey          401: the key is not known there, or it cannot be one at all
     ├── NoPermission      403: the key may not do this
     ├── ModelGone         404, 410: the model is unknown there, or retired
     ├── RequestRefused    400, 422 and their like: the request cannot be used
@@ -25,7 +26,7 @@ CourseError
     ├── UnreadableAnswer  what came is not the answer of a language model
     ├── TimedOut          nothing came for too long
     └── Unreachable       nothing answers at the address
-        ├── UnknownAddress      its name does not resolve
+        ├── UnknownAddress      its name does not resolve, or it is no address
         ├── CertificateRefused  who answers cannot prove to be it
         └── ConnectionLost      it was reached, and the line broke
 
@@ -94,6 +95,10 @@ class UnsupportedOption(InvalidInput):
     """A sampling option that this backend cannot honour."""
 
 
+class ChatClosed(CourseError):
+    """The chat was closed, so there is no model to ask."""
+
+
 class ContextOverflow(CourseError):
     """The conversation and the room for its answer are longer than the model's context."""
 
@@ -127,7 +132,7 @@ class KeyMissing(RemoteError):
 
 
 class WrongKey(RemoteError):
-    """The provider does not know the key."""
+    """The provider does not know the key, or the text cannot be a key."""
 
 
 class NoPermission(RemoteError):
@@ -175,7 +180,7 @@ class Unreachable(RemoteError):
 
 
 class UnknownAddress(Unreachable):
-    """The name in the address does not resolve."""
+    """The name in the address does not resolve, or the address is none."""
 
 
 class CertificateRefused(Unreachable):

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import ollama_stand_in
 import tiny_phi
 from helpers import catalog
-from helpers.backends import Backend, engines, providers
+from helpers.backends import Backend, engines, providers, sdks
 from helpers.chat import Chat, open_chat
 from helpers.records import ModelCard
 from helpers.server.serve import Server, serve
@@ -106,7 +106,7 @@ def phi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(name: str, model: str | Path = "smollm2-135m") -> Chat:
     """The model on this engine, opened once a process."""
     if name not in _opened:
-        _opened[name] = _open(engines()[name], model)
+        _opened[name] = _open((engines() | sdks())[name], model)
     return _opened[name]
 
 
@@ -118,7 +118,9 @@ def _open(engine: type[Backend], model: str | Path) -> Chat:
     with pytest.MonkeyPatch.context() as patch:
         if behind_ours:
             patch.setenv("OLLAMA_HOST", _stand_in())
-        return open_chat(model, engine.name, provider=provider_of_our_own() if engine.hosted else None)
+        if engine.hosted:
+            return open_chat(model, provider=provider_of_our_own(), sdk=engine.name)
+        return open_chat(model, engine.name)
 
 
 @cache

@@ -20,6 +20,45 @@ CERTIFICATE = Path(__file__).with_name("faulty_certificate.pem")
 #: How long a silence lasts: longer than the tests wait, short enough to end with them.
 SILENCE_SECONDS = 1.0
 WORDS = ("one", " two", " three", " four", " five")
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n"
+_JSON, _SSE = _OK % b"application/json", _OK % b"text/event-stream"
+_CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "one"}, "finish_reason": "stop"}]}'
+#: Answers that are no HTTP, or that break it, as bytes.
+RAW = {
+    "ssh": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "binary": b"\x15\x03\x01\x00\x02\x02\x50",
+    "silent": b"",
+    "half-a-header": b"HTTP/1.1 200 OK\r\nContent-Ty",
+    "cut-short": _JSON + b'Content-Length: 99\r\n\r\n{"data": [',
+    "stream-cut-short": _SSE + b"Content-Length: 999\r\n\r\n" + _CHUNK + b"\n\n",
+    "too-short": _JSON + b'Content-Length: 5\r\n\r\n{"data": []}',
+    "no-number": _JSON + b'Content-Length: many\r\n\r\n{"data": []}',
+    "no-chunks": _JSON + b'Transfer-Encoding: chunked\r\n\r\n{"data": []}',
+    "stream-no-chunks": _SSE + b"Transfer-Encoding: chunked\r\n\r\n" + _CHUNK + b"\n\n",
+    "no-gzip": _JSON + b'Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\n{"data": []}',
+    "stream-no-gzip": _SSE + b"Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\ndata: no gzip",
+    "deep": _JSON + b"\r\n" + b"[" * 100_000,
+    "not-utf-8": _JSON + b'\r\n{"data": "\xff\xfe\xfa"}',
+}
+
+_EVENTS = [b'{"choices": [{"index": 0, "delta": %s}]}' % d for d in (b'{"content": "one"}', b'{"content": " two"}')]
+_EVENTS.append(b'{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}')
+_PLAIN = b"".join(b"data: %s\n\n" % event for event in _EVENTS) + b"data: [DONE]\n\n"
+#: The same three events in the forms that the standard allows, and in some that servers send all the same.
+STREAMS = {
+    "comments": b": keep-alive\n\n" + _PLAIN.replace(b"\n\n", b"\n: still here\n\n:\n\n"),
+    "no-blank": _PLAIN.replace(b"data: ", b"data:"),
+    "crlf": _PLAIN.replace(b"\n", b"\r\n"),
+    "cr": _PLAIN.replace(b"\n", b"\r"),
+    "several-lines": _PLAIN.replace(b', "delta"', b',\ndata: "delta"'),
+    "other-fields": _PLAIN.replace(b"data:", b"event: message\nid: 7\nretry: 10\nunknown\ndata:"),
+    "pings": b"event: ping\n\nevent: ping\ndata: {}\n\ndata:\n\ndata\n\n" + _PLAIN,
+    "mark": b"\xef\xbb\xbf" + _PLAIN,
+    "no-end": _PLAIN.removesuffix(b"data: [DONE]\n\n"),
+    "no-last-line": _PLAIN.removesuffix(b"\ndata: [DONE]\n\n"),
+    "null": b'data: {"choices": null, "usage": null}\n\n' + _PLAIN,
+    "separators": _PLAIN.replace(b"{}", b'{"role": "\xe2\x80\xa8\xc2\x85"}'),
+}
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -30,7 +69,8 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[dict[str, Any]] = []
-        self.failures_left = 0
+        self.failures_left = self.elsewhere = 0
+        self.words = ""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves early is part of the tests."""
@@ -58,6 +98,12 @@ class Handler(BaseHTTPRequestHandler):
         if fault.startswith("echo-"):
             # What some providers do: repeat the key that they refuse.
             self.status(int(fault[5:]), {}, f"Incorrect key provided: {self.headers.get('Authorization')}")
+        elif fault.removeprefix("stream-") in STREAMS:
+            self.raw(_SSE + b"\r\n" + STREAMS[fault.removeprefix("stream-")])
+        elif fault in RAW:
+            self.raw(RAW[fault])
+        elif fault.startswith("sends-on"):
+            self.sends_on()
         elif fault[:3].isdecimal():
             self.status(int(fault[:3]), {"Retry-After": "0.05"} if fault.endswith("-after") else {})
         elif fault == "long-wait":
@@ -129,6 +175,21 @@ class Handler(BaseHTTPRequestHandler):
     def slow(self) -> None:
         time.sleep(SILENCE_SECONDS)
         self.passing()
+
+    def sends_on(self) -> None:
+        other = f"http://127.0.0.1:{self.server.elsewhere}{self.path}"
+        self.whole(b"", int(self.path.split("/")[1][-3:]), headers={"Location": other})
+
+    def raw(self, answer: bytes) -> None:
+        """Sends bytes and ends the line, whatever HTTP would want."""
+        self.wfile.write(answer)
+        self.close_connection = True
+
+    def says(self) -> None:
+        self.raw(_SSE + b"\r\ndata: " + self.server.words.encode() + b"\n\n")
+
+    def reports(self) -> None:
+        self.raw(_SSE + b'\r\ndata: {"error": ' + self.server.words.encode() + b"}\n\n")
 
     def filtered(self) -> None:
         self.stream(WORDS[:2])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
 import pytest
 
 from helpers.backends import Backend
 from helpers.backends.streams import until_stop
-from helpers.chat import open_chat
-from helpers.errors import ContextOverflow, InvalidInput, UnknownModel, UnsupportedOption
+from helpers.chat import NUMBERS, Chat, open_chat, sampling_of
+from helpers.errors import ChatClosed, ContextOverflow, CourseError, InvalidInput, UnknownModel, UnsupportedOption
 from helpers.models import templates
-from helpers.records import Chunk, ModelCard, Turn
+from helpers.records import Chunk, ModelCard, Sampling, Turn
 from talk import fresh
 
 
@@ -68,21 +72,131 @@ def test_what_is_no_text_is_refused_in_a_sentence(text: object) -> None:
         echo().say(text)
 
 
+NAN, INF = float("nan"), float("inf")
+IMPOSSIBLE = {
+    "max_new_tokens": [0, -1, 2.5, 2.0, "5", None, True, NAN, 2**31, np.float64(3), np.array([3]), np.bool_(True)],
+    "temperature": [-1, "0.7", None, False, NAN, INF, -INF, 10**400, 1j, np.float32("nan"), [0.7]],
+    "top_p": [0, 1.1, "0.5", None, True, NAN],
+    "top_k": [-2, 0.5, "5", None, False, 2**40],
+    "repetition_penalty": [0, -1, "1", None, True, INF],
+    "seed": [-1, 2**32, 1.5, "1", None, True],
+    "stop": [None, "", ("",), ["a", ""], ["a", None], 5, b"a", [b"a"], {"a": 1}, "half \ud83d", iter("ab")],
+    "json_schema": ["{}", [], 5, True, {"a": {1, 2}}, {"a": NAN}, {"a": np.int64(1)}, Sampling],
+    "beams": [4],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
+def test_impossible_sampling_is_refused_by_name(name: str, value: object) -> None:
+    chat = echo()
+    with pytest.raises(InvalidInput, match=f"{name}(.|\n)*→"):
+        chat.say("Hi", **{name: value})
+    with pytest.raises(InvalidInput, match=name):
+        echo(**{name: value})
+    assert chat.history == ()
+
+
 @pytest.mark.parametrize(
-    "option",
+    ("options", "read"),
     [
-        {"temperature": -1},
-        {"top_p": 0},
-        {"top_k": -2},
-        {"max_new_tokens": 0},
-        {"seed": -1},
-        {"stop": ("",)},
-        {"beams": 4},
+        ({"temperature": 1, "max_new_tokens": np.int64(3)}, Sampling(temperature=1.0, max_new_tokens=3)),
+        ({"temperature": np.float32(0.5), "seed": np.uint8(7)}, Sampling(temperature=0.5, seed=7)),
+        ({"temperature": Fraction(1, 2), "top_p": 1}, Sampling(temperature=0.5)),
+        ({"stop": "END"}, Sampling(stop=("END",))),
+        ({"stop": ["a", np.str_("b")]}, Sampling(stop=("a", "b"))),
+        ({"json_schema": MappingProxyType({"type": "object"})}, Sampling(json_schema={"type": "object"})),
     ],
 )
-def test_impossible_sampling_is_refused_by_name(option: dict[str, object]) -> None:
-    with pytest.raises(InvalidInput, match=next(iter(option))):
-        echo().say("Hi", **option)
+def test_what_means_a_number_or_a_text_is_taken_as_one(options: dict[str, object], read: Sampling) -> None:
+    assert sampling_of(Sampling(), options) == read
+    json.dumps([getattr(sampling_of(Sampling(), options), name) for name in NUMBERS])
+
+
+def test_sampling_made_by_hand_is_checked_too() -> None:
+    chat = open_chat("smollm2-135m", backend="echo")
+    with pytest.raises(InvalidInput, match="temperature"):
+        Chat(chat.backend, chat.card, sampling=Sampling(temperature="0.7")).say("Hi")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("context", v) for v in ("4096", 0, -1, 2.5, True, NAN)]
+    + [("threads", v) for v in ("2", 0, -1, 1.5, True)]
+    + [("history", v) for v in (["Hi"], [{"role": "user", "content": "Hi"}], "Hi", 5)]
+    + [("system", v) for v in (5, b"x", "")],
+)
+def test_what_a_chat_cannot_be_opened_with_is_a_sentence(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput):
+        echo(**{name: value})
+
+
+@pytest.mark.parametrize("model", [None, 5, "", ["smollm2-135m"], object()])
+def test_what_names_no_model_is_a_sentence(model: object) -> None:
+    with pytest.raises(CourseError):
+        open_chat(model, backend="echo")
+
+
+# After the end
+
+
+AFTER = {
+    "say": lambda chat: chat.say("Hi"),
+    "stream": lambda chat: chat.stream("Hi"),
+    "complete": lambda chat: chat.complete("Hi"),
+    "another": lambda chat: chat.another(),
+    "with": lambda chat: chat.__enter__(),
+}
+
+
+@pytest.mark.parametrize(("method", "engine"), [*((method, "echo") for method in AFTER), ("say", "llamacpp")])
+def test_a_closed_chat_says_so(method: str, engine: str) -> None:
+    with open_chat("smollm2-135m", backend=engine, max_new_tokens=2) as chat:
+        chat.say("Hi")
+    with pytest.raises(ChatClosed, match="`with` block"):
+        AFTER[method](chat)
+    assert len(chat.history) == 2
+    chat.reset()
+    chat.close()
+
+
+def test_closing_a_chat_closes_those_that_share_its_engine() -> None:
+    chat = echo()
+    other = chat.another()
+    unfinished = other.stream("one two")
+    next(unfinished)
+    chat.close()
+    with pytest.raises(ChatClosed):
+        next(unfinished)
+    with pytest.raises(ChatClosed):
+        other.say("Hi")
+
+
+def test_a_stream_that_nobody_read_leaves_no_turn() -> None:
+    chat = echo()
+    unread = chat.stream("never read")
+    assert chat.say("one").text == "one"
+    assert [turn.text for turn in chat.history] == ["one", "one"]
+    assert unread.reply.finish_reason == "cancelled"
+    chat.stream("nor this")
+    chat.close()
+    assert len(chat.history) == 2
+
+
+def test_what_was_read_of_a_stream_stays() -> None:
+    chat = echo()
+    next(chat.stream("one two three"))
+    chat.say("four")
+    assert [turn.text for turn in chat.history] == ["one two three", "one", "four", "four"]
+
+
+def test_an_empty_answer_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = echo()
+    monkeypatch.setattr(chat.backend, "generate", lambda *_: iter([Chunk("", 0, "stop")]))
+    assert chat.say("Hi").text == ""
+    assert len(chat.history) == 2
+
+
+# What is refused
 
 
 def test_unsupported_sampling_is_refused_when_the_chat_opens() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 import tiny_vision
 from faulty_server import FaultyServer, running
 from helpers import catalog, images
-from helpers.backends import hosted, remote, vision
+from helpers.backends import faults, messages, vision
 from helpers.backends.remote import Route
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, ContextOverflow, DamagedFile, InvalidInput, RequestRefused
@@ -327,12 +327,12 @@ def server() -> Iterator[FaultyServer]:
         yield one
 
 
-@pytest.fixture(params=["openai", "azure-ai-inference"])
-def at_nim(request: pytest.FixtureRequest, server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
+@pytest.fixture
+def at_nim(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
     monkeypatch.setenv("NVIDIA_NIM_ADDRESS", server.address("passing"))
     monkeypatch.setenv("NVIDIA_API_KEY", "a-key-for-the-test")
     server.seen.clear()
-    with open_chat("phi-3.5-vision", request.param, provider="nim") as chat:
+    with open_chat("phi-3.5-vision", provider="nim") as chat:
         yield chat
 
 
@@ -365,18 +365,17 @@ def test_what_a_provider_cannot_take_is_refused_before_it_is_sent(at_nim: Chat, 
 def test_all_images_of_a_conversation_count_together() -> None:
     noise = images.read(Image.effect_noise((200, 200), 90))
     turns = [Turn("user", "a", (noise,)), Turn("assistant", "b"), Turn("user", "c", (noise,))]
-    sent = len(hosted.conversation(turns)[0]["content"][1]["image_url"]["url"])
+    sent = len(messages.conversation(turns)[0]["content"][1]["image_url"]["url"])
     with pytest.raises(InvalidInput, match="The images take"):
-        hosted.conversation(turns, limit=sent // 3)
+        messages.conversation(turns, limit=sent // 3)
 
 
-@pytest.mark.parametrize("sdk", ["openai", "azure-ai-inference"])
 def test_a_text_only_model_at_a_provider_is_shown_nothing(
-    sdk: str, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_OPENAI_ADDRESS", server.address("passing"))
     server.seen.clear()
-    with open_chat("phi-4-mini", sdk, provider="ollama") as chat:
+    with open_chat("phi-4-mini", provider="ollama") as chat:
         with pytest.raises(InvalidInput, match="Phi-4-mini reads only text"):
             chat.say("What is this?", images=[RED])
         with pytest.raises(InvalidInput, match="reads only text"):
@@ -386,7 +385,7 @@ def test_a_text_only_model_at_a_provider_is_shown_nothing(
 
 def test_a_llama_cpp_server_without_a_vision_projector_is_a_sentence_and_not_retried() -> None:
     body = '{"error": {"code": 500, "message": "image input is not supported - hint: …", "type": "server_error"}}'
-    error = remote.refusal(Route("the server", "http://127.0.0.1:1/v1"), 500, {}, body)
+    error = faults.refusal(Route("the server", "http://127.0.0.1:1/v1"), 500, {}, body)
     assert isinstance(error, RequestRefused)
     assert "reads only text: its server has no vision projector" in error.message
     assert not error.worth_retrying

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import backends, catalog, doctor, machine
+import ollama_recorded
+from helpers import backends, catalog, doctor, machine, settings
+from helpers.backends import providers
 from helpers.models import fetching
 
 KEY = "nvapi-do-not-show-me"
@@ -31,29 +30,8 @@ def findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     return doctor.examine()
 
 
-@pytest.fixture
-def ollama() -> Iterator[str]:
-    """A server that answers as Ollama does."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"version": "0.30.1"}' if self.path == "/api/version" else b"[]")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 def test_every_engine_is_told_with_its_version_or_why_not(findings: dict[str, Any]) -> None:
-    assert {engine["name"] for engine in findings["engines"]} == set(backends.engines()) - {"echo"}
+    assert {engine["name"] for engine in findings["engines"]} == {*backends.engines(), *backends.sdks()} - {"echo"}
     assert next(e for e in findings["engines"] if e["name"] == "transformers")["version"]
 
 
@@ -115,13 +93,58 @@ def test_a_gpu_stops_the_advice_about_processors(findings: dict[str, Any]) -> No
     assert "Without a GPU" not in doctor.report(findings)
 
 
-def test_ollama_is_seen_when_it_runs(ollama: str) -> None:
-    assert doctor.ollama_version(f"{ollama}/api/version") == "0.30.1"
+# What is set
 
 
-def test_something_else_on_the_port_is_no_ollama(ollama: str) -> None:
-    assert doctor.ollama_version(f"{ollama}/other") is None
-    assert doctor.ollama_version("http://127.0.0.1:9/api/version") is None
+@pytest.fixture
+def dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The place of .env, with nothing set anywhere."""
+    monkeypatch.setattr(settings, "DOTENV", tmp_path / ".env")
+    for row in providers.providers():
+        for variable in filter(None, (row.key_variable, row.address_variable, row.host_variable)):
+            monkeypatch.delenv(variable, raising=False)
+    return tmp_path / ".env"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_key_in_dotenv_counts_as_set(dotenv: Path, encoding: str) -> None:
+    assert not any(place["key"] for place in doctor.examine()["providers"])
+    dotenv.write_text(f"AZURE_OPENAI_API_KEY={KEY}\n", encoding=encoding)
+    findings = doctor.examine()
+    assert [place["variable"] for place in findings["providers"] if place["key"]] == ["AZURE_OPENAI_API_KEY"]
+    assert KEY not in doctor.report(findings) + json.dumps(findings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NVIDIA_API_KEY", f"“{KEY}”"),
+        ("OLLAMA_HOST", "localhost:abc"),
+        ("AZURE_OPENAI_ENDPOINT", KEY),
+        ("SSL_CERT_FILE", "/gone.pem"),
+    ],
+)
+def test_what_cannot_be_what_it_says_is_named(
+    dotenv: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    told = [line for line in doctor.report(doctor.examine()).splitlines() if line.startswith(variable)]
+    assert len(told) == 1
+    assert KEY not in told[0]
+
+
+def test_a_dotenv_that_cannot_be_read_is_told_and_the_rest_too(dotenv: Path) -> None:
+    dotenv.mkdir()
+    assert ".env cannot be read" in doctor.report(doctor.examine()).splitlines()[-2]
+
+
+def test_ollama_is_asked_where_its_own_variable_says(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ollama_recorded.running() as server:
+        monkeypatch.setenv("OLLAMA_HOST", f"localhost:{server.server_address[1]}/")
+        assert doctor.ollama_version() == "0.12.6"
+        server.answers["/api/version"] = [ollama_recorded.Answer({"name": "something else"})]
+        assert doctor.ollama_version() is None
+    assert doctor.ollama_version() is None
 
 
 def test_the_users_name_is_not_in_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

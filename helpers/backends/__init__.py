@@ -1,6 +1,9 @@
-"""One file per engine. A backend joins by being here: a module with a class `Engine` that extends `Backend`.
+"""One file for each engine here, and for each SDK that reaches a provider: a module with a class `Engine`.
 
-Nothing heavy is imported before `Engine.open` is called, so listing the engines costs nothing.
+    choose("auto", card)                        the engine of this machine that opens a model
+    reach(card, "auto", provider="nim", …)      the model at a provider, through an SDK
+
+A backend joins by being here. Nothing heavy is imported before it opens a model, so listing them costs nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from helpers import catalog
 from helpers.backends import providers
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.models import templates
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
+
+if TYPE_CHECKING:
+    from helpers.backends.hosted import Hosted
 
 
 class Backend(ABC):
@@ -40,7 +46,7 @@ class Backend(ABC):
     #: Higher is tried first by `backend="auto"`.
     preference: ClassVar[int] = 0
     honours: ClassVar[frozenset[str]] = frozenset({"max_new_tokens", "seed", "stop"})
-    #: Whether its models run elsewhere, at a provider.
+    #: Whether it is an SDK: its models run elsewhere, at a provider.
     hosted: ClassVar[bool] = False
 
     #: Tokens that prompt and answer may take together.
@@ -54,6 +60,8 @@ class Backend(ABC):
     sees: bool = False
     #: What stands for an image in the text of a prompt; None where the chat template writes it itself.
     image_text: str | None = ""
+    #: Whether the chat has closed it: its model is no longer in memory.
+    closed: bool = False
 
     @classmethod
     def missing(cls) -> str | None:
@@ -79,11 +87,6 @@ class Backend(ABC):
     @abstractmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Backend:
         """The model loaded and warm; None takes the engine's own default."""
-
-    @classmethod
-    def connect(cls, card: ModelCard, *, provider: str, context: int) -> Backend:
-        """The model at a provider; only a hosted engine has one."""
-        raise BackendUnavailable(f"The backend {cls.name!r} computes on this machine, so it takes no provider.")
 
     @abstractmethod
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
@@ -131,26 +134,45 @@ class Backend(ABC):
 
 
 @cache
-def engines() -> dict[str, type[Backend]]:
-    """Every engine of this folder by name, preferred ones first."""
+def _backends() -> list[type[Backend]]:
+    """Every backend of this folder, preferred ones first."""
     found: list[type[Backend]] = []
     for module in pkgutil.iter_modules(__path__):
         engine = getattr(importlib.import_module(f"{__name__}.{module.name}"), "Engine", None)
         if engine is not None:
             found.append(engine)
-    return {engine.name: engine for engine in sorted(found, key=lambda e: (-e.preference, e.name))}
+    return sorted(found, key=lambda engine: (-engine.preference, engine.name))
 
 
-def client(name: str) -> type[Backend]:
-    """The engine called `name` that reaches providers, or for "auto" the OpenAI SDK."""
-    hosted = {engine.name: engine for engine in engines().values() if engine.hosted}
-    wanted = "openai" if name == "auto" else name
-    if wanted not in hosted:
-        raise InvalidInput(f"The backend {name!r} reaches no provider.", f"Choose one of: auto, {', '.join(hosted)}.")
-    reason = hosted[wanted].missing()
+def engines() -> dict[str, type[Backend]]:
+    """The engines that compute on this machine, by name, preferred ones first."""
+    return {engine.name: engine for engine in _backends() if not engine.hosted}
+
+
+def sdks() -> dict[str, type[Hosted]]:
+    """The SDKs that reach providers, by name."""
+    return {sdk.name: sdk for sdk in _backends() if sdk.hosted}  # type: ignore[misc]
+
+
+def reach(card: ModelCard, backend: str, *, provider: str | None, sdk: str | None, context: int) -> Backend:
+    """The model at a provider. An SDK's name may be cut short, as in "azure"; None takes the provider's first."""
+    known = ", ".join(sdks())
+    if provider is None:
+        raise InvalidInput(f"sdk={sdk!r} says how a provider is reached, and none is named.", "Add provider='local'.")
+    row = providers.provider(provider)
+    if backend != "auto":
+        raise InvalidInput(
+            f"backend={backend!r} names an engine of this machine, and here the model runs at {row.title}.",
+            f"Leave it out. Which SDK reaches the provider is said by sdk=, one of {known}.",
+        )
+    asked = set((sdk or row.sdks[0]).lower().split("-"))
+    fitting = [one for one in sdks().values() if asked <= set(one.name.split("-"))]
+    if len(fitting) != 1:
+        raise InvalidInput(f"There is no SDK {sdk!r}.", f"Choose one of {known}.")
+    reason = fitting[0].missing()
     if reason:
-        raise BackendUnavailable(f"The backend {wanted!r} cannot be used: {reason}.")
-    return hosted[wanted]
+        raise BackendUnavailable(f"The SDK {fitting[0].name!r} cannot be used: {reason}.")
+    return fitting[0].connect(card, provider=provider, context=context)
 
 
 def choose(name: str, card: ModelCard) -> type[Backend]:
@@ -159,6 +181,9 @@ def choose(name: str, card: ModelCard) -> type[Backend]:
     if card.task != "chat":
         raise InvalidInput(f"{card.title} writes no answers: {card.note}", "Call helpers.models.embed(texts) for it.")
     if name != "auto":
+        if name in sdks():
+            step = f"Say where the model runs: open_chat({card.name!r}, provider='local', sdk={name!r})."
+            raise InvalidInput(f"{name!r} is no engine, but an SDK that reaches providers.", step)
         if name not in known:
             raise InvalidInput(f"There is no backend {name!r}.", f"Choose one of: auto, {', '.join(known)}.")
         reason = known[name].missing() or known[name].serves(card)

@@ -33,13 +33,16 @@ STATUSES: dict[int, tuple[type[RemoteError], str, str]] = {
     429: (errors.QuotaExceeded, "{who} has had too many requests with this key.", "Ask again {again}."),
 }
 FAULT = (errors.ServerFault, "{who} failed with status {status}.", "Ask again {again}.")
+MIDWAY = (
+    errors.ServerFault,
+    "{who} failed in the midst of its answer.",
+    "Ask again; if it fails again, the server's own log says more.",
+)
 OTHER = (errors.RequestRefused, "{who} refuses the request with status {status}.", "Change what it complains of.")
-#: The words in which HTTP clients tell that a line broke which had been made.
-BROKEN = ("disconnected", "closed", "aborted", "reset", "Incomplete", "ended prematurely", "ReadError", "WriteError")
 
 
 def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, model: str = "") -> CourseError:
-    """The error that an HTTP status stands for, with the server's own words where they help."""
+    """The error that an HTTP status stands for, with the server's own words where they help; 0 is none."""
     if 300 <= status < 400:
         return _moved(route, status, headers)
     code, words = _words(body)
@@ -54,7 +57,7 @@ def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, mo
     if "image input is not supported" in words:  # llama.cpp says so with a 500, as if it could be asked again
         message = f"The model at {route.title} reads only text: its server has no vision projector.{said}"
         return errors.RequestRefused(message, "Leave the images out, or start it with one (--mmproj).", status=status)
-    kind, message, step = STATUSES.get(status, FAULT if status >= 500 else OTHER)
+    kind, message, step = STATUSES.get(status, FAULT if status >= 500 else OTHER if status else MIDWAY)
     wait = _retry_after(headers)
     fill = {
         "who": route.title,
@@ -62,22 +65,20 @@ def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, mo
         "again": "later" if wait is None else f"in {wait:.0f} s",
         "status": status,
     }
-    return kind(message.format(**fill) + said, step.format(**fill), status=status, retry_after_seconds=wait)
+    return kind(message.format(**fill) + said, step.format(**fill), status=status or None, retry_after_seconds=wait)
 
 
-def failed_midway(route: Route, said: str) -> errors.ServerFault:
-    """The error of a server that reports a fault in the midst of its answer, where there is no status."""
-    words = f" It says: {route.quote(said)}" if said else ""
-    return errors.ServerFault(
-        f"{route.title} failed in the midst of its answer.{words}",
-        "Ask again; if it fails again, the server's own log says more.",
-    )
+def reported(route: Route, event: Mapping[str, Any], model: str) -> CourseError:
+    """The error that a server tells in the midst of its answer; a code that is an HTTP status counts as one."""
+    error = event["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    return refusal(route, code if isinstance(code, int) and 400 <= code < 600 else 0, {}, json.dumps(event), model)
 
 
 def broken_line(route: Route, error: BaseException) -> RemoteError:
     """The error of a connection that could not be made, or that broke, whichever library met it."""
     chain = _chain(error)
-    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    names = {type(one).__name__ for one in chain}
     text = " ".join(f"{type(one).__name__} {one}" for one in chain)
     if any(isinstance(one, ssl.SSLError) and not isinstance(one, ssl.SSLEOFError) for one in chain):
         return _insecure(route, text)
@@ -100,7 +101,12 @@ def broken_line(route: Route, error: BaseException) -> RemoteError:
             f"Nothing answers at {route.host}.",
             "Check the address, and that the server runs and no firewall is between.",
         )
-    if names & {"RemoteProtocolError", "BadStatusLine", "HTTPException"} and not any(word in text for word in BROKEN):
+    if names & {"RemoteDisconnected"} or "without sending a response" in text:
+        return errors.ConnectionLost(
+            f"{route.title} was reached at {route.host}, and hung up without an answer.",
+            "Ask again; if it stays so, what listens there may be no HTTP server.",
+        )
+    if "BadStatusLine" in names or ("RemoteProtocolError" in names and "peer closed" not in text):
         return unreadable(route, f"what listens at {route.host} does not speak HTTP")
     return cut_short(route)
 

@@ -1,87 +1,56 @@
-"""What the backends for models that run elsewhere have in common; an SDK adds how a request is made.
+"""A model that runs elsewhere as a backend: one request, the events of its stream, and how patiently it is asked again.
 
-Messages in OpenAI's form that hold images, for models that see.
-
-An image travels inside the request as a data address: its bytes in base64, which makes them a third longer. So a
-request can grow beyond what a provider takes, and the size is checked before anything is sent.
+An SDK adds one method, which opens the stream of a request. Its own retries are off: an SDK sleeps between them where
+nobody can stop it, knows no budget for all of them together, and also repeats a request that was waited for in vain.
 """
 
 from __future__ import annotations
 
-import base64
+import itertools
+import json
+import random
+import threading
+import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
-from helpers import images
-from helpers.backends import Backend, providers
+from helpers import settings
+from helpers.backends import Backend, faults, providers
+from helpers.backends.messages import conversation
 from helpers.backends.providers import Provider
-from helpers.backends.remote import Call, Patience, fetch
-from helpers.errors import BackendUnavailable, ConnectionLost, ContentFiltered, InvalidInput, UnsupportedOption
+from helpers.backends.remote import client, events, fetch
+from helpers.backends.streams import iterate
+from helpers.errors import BackendUnavailable, ContentFiltered, InvalidInput, RemoteError, TimedOut, UnsupportedOption
 from helpers.records import Chunk, FinishReason, ModelCard, Prompt, Sampling, Turn
-
-#: The first bytes of the formats that every provider takes.
-FORMATS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-#: Enough for a screenshot, and below every documented limit but the smallest.
-IMAGE_BYTES = 4_000_000
-
-
-def conversation(turns: Sequence[Turn], limit: int = IMAGE_BYTES) -> list[dict[str, Any]]:
-    """The messages of a conversation; an image that is too large for its share of `limit` goes as a smaller JPEG.
-
-    >>> conversation([Turn("user", "Hi")])
-    [{'role': 'user', 'content': 'Hi'}]
-    """
-    pictures = [picture for turn in turns for picture in turn.images]
-    room = limit * 3 // 4 // max(1, len(pictures)) - len("data:image/jpeg;base64,")  # base64: 4 bytes for 3
-    files = iter([images.as_small_bytes(picture, room) for picture in pictures])
-    messages: list[dict[str, Any]] = []
-    for turn in turns:
-        shown = [next(files) for _ in turn.images]
-        content = message(turn.text, *shown, limit=limit)["content"] if shown else turn.text
-        messages.append({"role": turn.role, "content": content})
-    _refuse_more_than(limit, [part for m in messages if isinstance(m["content"], list) for part in m["content"][1:]])
-    return messages
-
-
-def message(text: str, *files: Path | str | bytes, limit: int = IMAGE_BYTES) -> dict[str, Any]:
-    """A user's message: a text and its images, each a file or its bytes.
-
-    `limit` is what all images of the request may take together, in bytes as they are sent; a provider's own stands
-    in its row as `image_bytes`.
-
-    >>> message("What is this?")
-    {'role': 'user', 'content': [{'type': 'text', 'text': 'What is this?'}]}
-    """
-    parts = [{"type": "image_url", "image_url": {"url": data_address(file)}} for file in files]
-    _refuse_more_than(limit, parts)
-    return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
-
-
-def _refuse_more_than(limit: int, parts: Sequence[Mapping[str, Any]]) -> None:
-    size = sum(len(part["image_url"]["url"]) for part in parts)
-    if size > limit:
-        raise InvalidInput(
-            f"The images take {size:,} bytes as they are sent, above the limit of {limit:,}.",
-            "Make them smaller, or save them as JPEG: a model sees little more than 1,000 pixels a side.",
-        )
-
-
-def data_address(image: Path | str | bytes) -> str:
-    """An image as a `data:` address (RFC 2397)."""
-    data = image if isinstance(image, bytes) else Path(image).read_bytes()
-    kind = next((kind for start, kind in FORMATS.items() if data.startswith(start)), None)
-    if kind is None:
-        raise InvalidInput("The image is in no format that every provider takes.", "Save it as PNG, JPEG or JPG.")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
 
 #: How providers name the end of an answer. A name that is not here is an ordinary end.
 FINISHES: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 #: More stop strings than this are refused by some providers; the chat applies all of them itself.
 MOST_STOPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may last, in seconds.
+
+    `budget_seconds` is for all attempts and the waits between them until the first token; `read_seconds` is the
+    longest silence within one attempt. The waits double from `first_wait_seconds`; a server's Retry-After goes first.
+    """
+
+    budget_seconds: float = 60.0
+    attempts: int = 4
+    first_wait_seconds: float = 0.5
+    connect_seconds: float = 5.0
+    read_seconds: float = 60.0
+
+    def wait_seconds(self, attempt: int, asked: float | None) -> float:
+        """The pause after the attempt of this number; a part of it is chance, so that clients do not come in step."""
+        if asked is not None:
+            return asked
+        return self.first_wait_seconds * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +72,8 @@ class Hosted(Backend):
 
     hosted = True
     honours = frozenset({"max_new_tokens", "temperature", "top_p", "seed", "stop", "json_schema"})
+    #: The variables that tell its SDK whose certificates count.
+    trust: tuple[str, ...] = settings.TRUST_OF_HTTPX
 
     def __init__(self, card: ModelCard, provider: Provider, *, context: int, patience: Patience | None = None) -> None:
         self.provider, self.route = provider, providers.route(provider.name)
@@ -112,7 +83,8 @@ class Hosted(Backend):
         # The course's own server runs llama.cpp without a vision projector.
         self.sees = "image" in card.modalities and not provider.our_server
         self.retries = 0
-        self._call: Call | None = None
+        self._cancel = threading.Event()
+        client(self.route, trust=self.trust).close()  # refuses what spoils every request
         if provider.our_server:
             offered = fetch(self.route, "/props")
             self.template, self.precision = offered["chat_template"], offered["model_ftype"].lower()
@@ -125,11 +97,12 @@ class Hosted(Backend):
         return "it reaches models that run elsewhere: say where, as in open_chat(…, provider='local')"
 
     @classmethod
-    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Hosted:
-        raise BackendUnavailable(f"The backend {cls.name!r} needs a provider.", "open_chat(…, provider='local')")
+    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Backend:
+        raise BackendUnavailable(f"The SDK {cls.name!r} needs a provider.", "open_chat(…, provider='local')")
 
     @classmethod
     def connect(cls, card: ModelCard, *, provider: str, context: int) -> Hosted:
+        """The model at a provider."""
         row = providers.provider(provider)
         if cls.name not in row.sdks:
             raise BackendUnavailable(f"{row.title} is reached with {' or '.join(row.sdks)}, not with {cls.name!r}.")
@@ -137,15 +110,14 @@ class Hosted(Backend):
 
     @abstractmethod
     def _connect(self) -> Any:
-        """The SDK's client, with its own retries off."""
+        """The SDK's client, with its own retries and redirects off."""
 
     @abstractmethod
-    def _chat(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Generator[Piece, None, None]:
-        """The answer to messages as the SDK streams it, its errors as the course's."""
+    def _post(self, body: dict[str, Any]) -> AbstractContextManager[Any]:
+        """The open response to a request that streams, with `headers` and `iter_bytes`; errors are the course's.
 
-    @abstractmethod
-    def _continue(self, tokens: Sequence[int], sampling: Sampling) -> Generator[Piece, None, None]:
-        """The continuation of token ids, where the provider has such a route."""
+        A body with `messages` goes to the route for chats, one with a `prompt` to the one for texts.
+        """
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         if not self.provider.our_server:
@@ -164,71 +136,139 @@ class Hosted(Backend):
         return Prompt(tuple(turns))
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
-        self._reuse = prompt.reuse
         if prompt.turns:
-            return self.answer(conversation(prompt.turns, self.provider.image_bytes), sampling)
+            return self.answer(conversation(prompt.turns, self.provider.image_bytes), sampling, reuse=prompt.reuse)
         if not prompt.tokens:
             raise InvalidInput("The prompt is empty.")
-        tokens = prompt.tokens
-        return self._run(lambda: _chunks(self._continue(tokens, sampling), self.provider.title))
+        body = self._body(sampling, reuse=prompt.reuse) | {"prompt": list(prompt.tokens)}
+        return self._run(lambda: self._pieces(body))
 
-    def answer(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Iterator[Chunk]:
-        """The answer to messages in OpenAI's form, which may hold images: see `helpers.backends.hosted`."""
-        return self._run(lambda: _chunks(self._chat(messages, sampling), self.provider.title))
+    def answer(
+        self, messages: Sequence[Mapping[str, Any]], sampling: Sampling, *, reuse: bool = True
+    ) -> Iterator[Chunk]:
+        """The answer to messages in OpenAI's form, which may hold images: see `helpers.backends.messages`."""
+        body = self._body(sampling, reuse=reuse) | {"messages": list(messages)}
+        if sampling.json_schema is not None:
+            schema = {"name": "answer", "schema": dict(sampling.json_schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return self._run(lambda: self._pieces(body))
 
     def cancel(self) -> None:
         """Ends the call that runs now, from any thread; what came of it stays."""
-        if self._call is not None:
-            self._call.cancel()
+        self._cancel.set()
 
     def close(self) -> None:
         self.cancel()
         self.client.close()
 
-    def _run(self, start: Any) -> Iterator[Chunk]:
-        self._call = call = Call(self.patience, self.route)
-        try:
-            yield from call.chunks(start)
-        finally:
-            self.retries += max(0, call.attempts - 1)
-
-    def _options(self, sampling: Sampling) -> dict[str, Any]:
-        """The options that both SDKs name alike."""
-        options: dict[str, Any] = {
+    def _body(self, sampling: Sampling, *, reuse: bool) -> dict[str, Any]:
+        """A request but for what is asked."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
         }
         if sampling.stop:
-            options["stop"] = list(sampling.stop[:MOST_STOPS])
-        return options
+            body["stop"] = list(sampling.stop[:MOST_STOPS])
+        return body | ({"cache_prompt": reuse} if self.provider.our_server else {})
 
-    def _extras(self) -> dict[str, Any]:
-        """Options beyond the SDKs' own: the token counts, and the prompt cache of our server."""
-        extras: dict[str, Any] = {"stream_options": {"include_usage": True}}
-        return extras | ({"cache_prompt": self._reuse} if self.provider.our_server else {})
+    def _pieces(self, body: dict[str, Any]) -> Generator[Piece, None, None]:
+        """The events of one request's stream."""
+        with self._post(body) as response:
+            kind = response.headers.get("Content-Type", "")
+            if "event-stream" not in kind:
+                raise faults.unreadable(self.route, f"it sent {kind or 'something without a type'} and no stream")
+            for data in events(response.iter_bytes()):
+                if data.startswith("[DONE]"):
+                    return
+                yield self._piece(data)
 
-    def __reduce__(self) -> NoReturn:
-        raise InvalidInput("A connection to a provider cannot be written to a file.", "Open it where you need it.")
+    def _piece(self, data: str) -> Piece:
+        try:
+            event = json.loads(data)
+            if event.get("error"):
+                raise faults.reported(self.route, event, self.model)
+            usage, choice = event.get("usage") or {}, (event.get("choices") or [{}])[0]
+            text = choice["text"] if "text" in choice else (choice.get("delta") or {}).get("content")
+            finish, counts = choice.get("finish_reason"), (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+            if all(isinstance(one, str | None) for one in (text, finish)) and all(
+                isinstance(one, int | None) for one in counts
+            ):
+                return Piece(text or "", finish, *counts)
+        except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+            pass
+        raise faults.unreadable(self.route, "its JSON is damaged or of another form")
 
+    def _run(self, start: Callable[[], Generator[Piece, None, None]]) -> Iterator[Chunk]:
+        """The chunks of a call; it is made again after an error that may pass, while the patience lasts."""
+        self._cancel = cancel = threading.Event()
+        patience = self.patience
+        deadline = time.monotonic() + patience.budget_seconds
+        for attempt in itertools.count(1):
+            last = Chunk("", 0)
+            try:
+                for last in self._attempt(start, cancel, deadline):
+                    yield last
+                return
+            except RemoteError as error:
+                error.attempts = attempt
+                wait = patience.wait_seconds(attempt, error.retry_after_seconds)
+                too_late = time.monotonic() + wait > deadline
+                if last.new_tokens or not error.worth_retrying or attempt >= patience.attempts or too_late:
+                    raise
+            if cancel.wait(wait):
+                yield Chunk("", 0, "cancelled")
+                return
+            self.retries += 1
 
-def _chunks(pieces: Generator[Piece, None, None], who: str) -> Generator[Chunk, None, None]:
-    """The pieces as chunks. Tokens are counted by pieces until the provider tells their number, after the end."""
-    new_tokens, prompt_tokens, finish = 0, None, None
-    try:
+    def _attempt(
+        self, start: Callable[[], Generator[Piece, None, None]], cancel: threading.Event, deadline: float
+    ) -> Iterator[Chunk]:
+        """The chunks of one request, which runs in a thread, so that `cancel` ends it at any moment."""
+
+        def work(put: Callable[[Chunk], None], cancelled: threading.Event) -> None:
+            with closing(start()) as pieces:
+                for chunk in self._chunks(pieces):
+                    put(chunk)
+                    if cancelled.is_set():
+                        return
+
+        def longest() -> float:
+            read = self.patience.read_seconds
+            return read if last.new_tokens else min(read, max(0.0, deadline - time.monotonic()))
+
+        last = Chunk("", 0)
+        try:
+            for last in iterate(work, cancel=cancel, longest=longest):
+                yield last
+        except TimeoutError as error:
+            where = "no further token" if last.new_tokens else "no first token"
+            raise TimedOut(
+                f"{self.route.title} was reached and sent {where} for {error.args[0]:.3g} seconds.",
+                "Ask again later, ask for less, or wait longer: patience=Patience(read_seconds=…, budget_seconds=…).",
+            ) from None
+        if last.finish_reason is None:
+            yield Chunk("", last.new_tokens, "cancelled", last.prompt_tokens)
+
+    def _chunks(self, pieces: Iterator[Piece]) -> Iterator[Chunk]:
+        """The pieces as chunks. Tokens are counted by pieces until the provider tells their number, after the end."""
+        new_tokens, prompt_tokens, finish = 0, None, None
         for piece in pieces:
             finish = piece.finish or finish
             prompt_tokens = piece.prompt_tokens or prompt_tokens
             new_tokens = piece.new_tokens or new_tokens + bool(piece.text)
             if piece.text:
                 yield Chunk(piece.text, new_tokens, None, prompt_tokens)
-    finally:
-        pieces.close()
-    if finish is None:
-        raise ConnectionLost(
-            f"The connection to {who} broke before the answer was whole.", "Ask again; what came is in error.reply."
-        )
-    if finish == "content_filter":
-        raise ContentFiltered(f"The content filter of {who} stopped the answer.", "Ask in other words.")
-    yield Chunk("", new_tokens, FINISHES.get(finish, "stop"), prompt_tokens)
+        if finish is None:
+            raise faults.cut_short(self.route)
+        if finish == "content_filter":
+            who = self.provider.title
+            raise ContentFiltered(f"The content filter of {who} stopped the answer.", "Ask in other words.")
+        yield Chunk("", new_tokens, FINISHES.get(finish, "stop"), prompt_tokens)
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInput("A connection to a provider cannot be written to a file.", "Open it where you need it.")

@@ -1,14 +1,9 @@
-"""Ollama by its native routes, through its official client: a server on this machine that keeps models and loads them.
+"""Ollama, a program of its own on this machine: which models it has, how to get one, and one of them as an engine.
 
-Its OpenAI routes are reached like any provider's: `open_chat("phi-4-mini", provider="ollama")`. The native ones add
-what those lack: the size of the context, top-k, the number of threads.
-
-
-The models of an Ollama that runs on this machine: which are there, what they are, how to get and to make one.
-
-Ollama is a program of its own, with llama.cpp and its kin inside. It answers at `OLLAMA_HOST`, by default on port 11434
-of loopback; `providers.route("ollama")` is the way to its OpenAI routes, and this module speaks its native ones
-(https://docs.ollama.com/api) through the official client.
+It has llama.cpp and its kin inside and answers at `OLLAMA_HOST`, by default on port 11434 of loopback. Its OpenAI
+routes are reached like any provider's: `open_chat("phi-4-mini", provider="ollama")`. Its native ones
+(https://docs.ollama.com/api), spoken here through the official client, add what those lack: the size of the context,
+top-k, the number of threads.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ import os
 import platform
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,40 +21,53 @@ from typing import Any
 from helpers import catalog, errors, machine
 from helpers.backends import providers
 from helpers.backends.faults import broken_line, refusal, unreadable
-from helpers.backends.hosted import Hosted, Piece
-from helpers.backends.remote import Patience, Route, fetch
+from helpers.backends.hosted import Hosted, Patience, Piece
+from helpers.backends.remote import Key, Route, client, fetch
 from helpers.errors import (
     CourseError,
     InvalidInput,
-    ModelGone,
     ModelUnavailable,
-    RemoteError,
-    RequestRefused,
     UnknownModel,
-    Unreachable,
     UnsupportedOption,
 )
-from helpers.records import ModelCard, Prompt, Sampling, Turn
+from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
-INSTALL = "python3 course.py lab --engines"
+ENGINES = "python3 course.py lab --engines"
 #: Since this version an answer can be held to a JSON schema.
 OLDEST = (0, 5)
 #: Four bits a weight and a scale for each small block of them, as Ollama's library keeps most models.
-BYTES_PER_PARAMETER = 0.6
+LIBRARY_BYTES = 0.6
 #: A model that is asked for the first time is read from the disk, which can take minutes.
 READ_SECONDS = 300.0
 #: The words with which a pull fails or a model does not load, and what they mean.
 MEANINGS: tuple[tuple[str, type[CourseError], str, str], ...] = (
-    (r"newer version", errors.RequestRefused, "This Ollama is too old for {model}.", "Update it: {install}."),
+    (
+        r"newer version",
+        errors.RequestRefused,
+        "This Ollama is too old for {model}.",
+        "Update it: {start}.",
+    ),
     (
         r"file does not exist",
         errors.ModelGone,
         "Ollama's library has no model {model!r}.",
-        "Look at ollama.com/search.",
+        "See ollama.com/search.",
     ),
-    (r"no space left", errors.NotEnoughDisk, "The disk became full while Ollama stored {model}.", "Free some space."),
-    (r"more system memory", errors.NotEnoughMemory, "{model} does not fit into memory.", "Open a smaller model."),
+    (
+        r"no space left",
+        errors.NotEnoughDisk,
+        "The disk became full while Ollama stored {model}.",
+        "Free some space.",
+    ),
+    (
+        r"more system memory",
+        errors.NotEnoughMemory,
+        "{model} does not fit into memory.",
+        "Open a smaller model.",
+    ),
 )
+#: What Ollama would otherwise set by itself: it means the same here as on every backend.
+NEUTRAL = {"repeat_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
 INSTRUCTIONS = {
     "Darwin": "get the app from https://ollama.com/download and open it, or `brew install ollama` and `ollama serve`",
     "Windows": "`winget install Ollama.Ollama`, or the installer from https://ollama.com/download; "
@@ -68,7 +76,7 @@ INSTRUCTIONS = {
 }
 
 
-def route() -> Route:
+def native_route() -> Route:
     """The way to the native routes."""
     way = providers.route("ollama")
     return Route(way.title, way.address.removesuffix("/v1"))
@@ -81,12 +89,13 @@ def how_to_start() -> str:
 
 def version(*, seconds: float = 2.0) -> str:
     """The version of the Ollama that answers."""
+    way = native_route()
     try:
-        return str(fetch(route(), "/api/version", seconds=seconds)["version"])
+        return str(fetch(way, "/api/version", seconds=seconds)["version"])
     except errors.Unreachable:
-        raise _not_running() from None
+        raise _not_running(way) from None
     except KeyError:
-        raise unreadable(route(), "it does not tell its version, so it is no Ollama") from None
+        raise unreadable(way, "it does not tell its version, so it is no Ollama") from None
 
 
 def too_old(number: str) -> str | None:
@@ -101,20 +110,73 @@ def too_old(number: str) -> str | None:
     return f"Ollama {number} is too old: the course needs {'.'.join(map(str, OLDEST))} or newer"
 
 
-def client(*, read_seconds: float = READ_SECONDS) -> Any:
+def official_client(*, read_seconds: float = READ_SECONDS) -> Any:
     """The official client, pointed at the Ollama that runs here."""
     try:
         import ollama
     except ImportError:
-        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", INSTALL) from None
-    way = route()
-    # A proxy must not see what is meant for this machine.
-    return ollama.Client(way.address, timeout=(5, read_seconds, read_seconds, 5), trust_env=not way.is_loopback)
+        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", ENGINES) from None
+    way = native_route()
+    client(way).close()  # refuses what spoils every request
+    if os.environ.get("OLLAMA_API_KEY"):  # the client sends it along by itself
+        Key(os.environ["OLLAMA_API_KEY"], "OLLAMA_API_KEY")
+    timeout = (5, read_seconds, read_seconds, 5)
+    return ollama.Client(
+        way.address,
+        timeout=timeout,
+        trust_env=not way.is_loopback,
+        follow_redirects=False,
+    )
+
+
+@contextmanager
+def plain_errors(model: str = "") -> Iterator[None]:
+    """Turns what goes wrong between the client and Ollama into the course's sentences."""
+    try:
+        import httpx
+        import ollama
+    except ImportError:
+        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", ENGINES) from None
+    way = native_route()
+    try:
+        yield
+    except CourseError:
+        raise
+    except ollama.ResponseError as error:
+        raise _refused(way, str(error.error), error.status_code, model) from None
+    except (httpx.HTTPError, OSError) as error:
+        broken = broken_line(way, error)
+        raise (_not_running(way) if type(broken) is errors.Unreachable else broken) from None
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise unreadable(way, "its JSON is damaged or of another form") from None
+
+
+def _refused(way: Route, said: str, status: int, model: str) -> CourseError:
+    """The error that Ollama's own words stand for; in the midst of a stream they come without a status."""
+    for pattern, kind, message, step in MEANINGS:
+        if re.search(pattern, said):
+            return kind(message.format(model=model), step.format(start=how_to_start()))
+    if status == 404:
+        return _not_pulled(model, model)
+    return refusal(way, max(0, status), {}, json.dumps({"error": said}), model)
+
+
+def _not_running(way: Route) -> errors.Unreachable:
+    return errors.Unreachable(f"No Ollama answers at {way.address}.", f"To have one here: {how_to_start()}.")
+
+
+def _not_pulled(title: str, model: str) -> errors.ModelGone:
+    step = f"Type `ollama pull {model}`, or call helpers.backends.ollama.pull({model!r})."
+    return errors.ModelGone(
+        f"This Ollama does not have {title}, which it calls {model!r}.",
+        step,
+        status=404,
+    )
 
 
 def installed() -> list[dict[str, Any]]:
     """The models that this Ollama has, a tidy row each; `model` is the catalog's name where it knows the model."""
-    with plain_errors(), client(read_seconds=10) as asked:
+    with plain_errors(), official_client(read_seconds=10) as asked:
         models = asked.list().models
     ours = {full_name(card.tags["ollama"]): card.name for card in catalog.cards() if "ollama" in card.tags}
     ours |= {full_name(card.name): card.name for card in catalog.cards()}
@@ -140,14 +202,17 @@ def phi() -> list[dict[str, Any]]:
 def show(name: str) -> dict[str, Any]:
     """What Ollama tells of one model: its template, its parameters, its sizes and what it can do."""
     model = name_of(name)
-    with plain_errors(model), client(read_seconds=10) as asked:
+    with plain_errors(model), official_client(read_seconds=10) as asked:
         told = asked.show(model)
     facts: Mapping[str, Any] = told.modelinfo or {}
     return {
         "name": model,
         "architecture": facts.get("general.architecture"),
         "parameters": facts.get("general.parameter_count"),
-        "context": next((value for key, value in facts.items() if key.endswith(".context_length")), None),
+        "context": next(
+            (value for key, value in facts.items() if key.endswith(".context_length")),
+            None,
+        ),
         "quantization": told.details.quantization_level if told.details else None,
         "capabilities": tuple(told.capabilities or ()),
         "settings": told.parameters or "",
@@ -167,7 +232,7 @@ def pull(name: str, *, attempts: int = 3) -> str:
     for attempt in range(1, attempts + 1):
         try:
             bar = tqdm(unit="B", unit_scale=True, desc=model, leave=False)
-            with bar, plain_errors(model), client(read_seconds=60) as asked:
+            with bar, plain_errors(model), official_client(read_seconds=60) as asked:
                 for status, done, total in progress(asked.pull(model, stream=True)):
                     bar.total, bar.n = total or None, done
                     bar.set_description(status)
@@ -188,7 +253,11 @@ def progress(lines: Iterable[Any]) -> Iterator[tuple[str, int, int]]:
         status = line.status or status
         if line.digest:
             layers[line.digest] = (line.completed or 0, line.total or 0)
-        yield status, sum(done for done, _ in layers.values()), sum(total for _, total in layers.values())
+        yield (
+            status,
+            sum(done for done, _ in layers.values()),
+            sum(total for _, total in layers.values()),
+        )
     if status != "success":
         raise errors.ConnectionLost(f"The pull ended before the model was whole, at {status!r}.")
 
@@ -208,45 +277,6 @@ def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-@contextmanager
-def plain_errors(model: str = "") -> Iterator[None]:
-    """Turns what goes wrong between the client and Ollama into the course's sentences."""
-    try:
-        import httpx
-        import ollama
-    except ImportError:
-        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", INSTALL) from None
-    try:
-        yield
-    except CourseError:
-        raise
-    except ollama.ResponseError as error:
-        raise _refused(str(error.error), error.status_code, model) from None
-    except (httpx.HTTPError, OSError) as error:
-        broken = broken_line(route(), error)
-        raise (_not_running() if type(broken) is errors.Unreachable else broken) from None
-    except (ValueError, AttributeError, TypeError):
-        raise unreadable(route(), "its JSON is damaged or of another form") from None
-
-
-def _refused(said: str, status: int, model: str) -> CourseError:
-    """The error that Ollama's own words stand for; in the midst of a stream they come without a status."""
-    for pattern, kind, message, step in MEANINGS:
-        if re.search(pattern, said):
-            return kind(message.format(model=model), step.format(install=how_to_start()))
-    if status == 404:
-        step = f"Type `ollama pull {model}`, or call helpers.backends.ollama.pull({model!r})."
-        return errors.ModelGone(f"Ollama does not have the model {model!r}.", step, status=status)
-    if status < 0:
-        step = "Ask again; if it fails again, the server's own log says more."
-        return errors.ServerFault(f"Ollama failed in the midst of its answer. It says: {route().quote(said)}", step)
-    return refusal(route(), status, {}, json.dumps({"error": said}), model)
-
-
-def _not_running() -> errors.Unreachable:
-    return errors.Unreachable(f"No Ollama answers at {route().address}.", f"To have one here: {how_to_start()}.")
-
-
 def _card(name: str) -> ModelCard | None:
     try:
         return catalog.card(name)
@@ -256,18 +286,14 @@ def _card(name: str) -> ModelCard | None:
 
 def _say_size(model: str, card: ModelCard | None) -> None:
     """Says what the pull takes and what is free, and refuses what does not fit."""
-    size = int(card.parameters * BYTES_PER_PARAMETER) if card else 0
+    size = int(card.parameters * LIBRARY_BYTES) if card else 0
     about = f"about {size / machine.GIB:.1f} GiB" if card else "a size that Ollama tells when it begins"
-    if not route().is_loopback:
+    if not native_route().is_loopback:
         print(f"{model}: {about}, stored where that Ollama runs.")
         return
     folder = Path(os.environ.get("OLLAMA_MODELS") or Path.home() / ".ollama" / "models")
     print(f"{model}: {about}; {machine.free_disk_gib(folder):.1f} GiB of disk are free.")
     machine.require_disk(size, folder, model)
-
-
-#: What Ollama would otherwise set by itself: it means the same here as on every backend.
-NEUTRAL = {"repeat_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
 
 
 class Engine(Hosted):
@@ -280,7 +306,7 @@ class Engine(Hosted):
 
     name = "ollama"
     package = "ollama"
-    install = INSTALL
+    install = ENGINES
     hosted = False  # a program on this machine, with the models that it keeps here
     honours = frozenset({"max_new_tokens", "temperature", "top_k", "seed", "stop", "json_schema"})
 
@@ -297,10 +323,8 @@ class Engine(Hosted):
             return reason
         try:
             return too_old(version(seconds=0.5))
-        except Unreachable as error:
-            return f"{error.message.rstrip('.')}: {how_to_start()}"
-        except RemoteError as error:
-            return error.message
+        except CourseError as error:
+            return f"{error.message.rstrip('.')}: {error.next_step.rstrip('.')}"
 
     @classmethod
     def serves(cls, card: ModelCard) -> str | None:
@@ -309,7 +333,14 @@ class Engine(Hosted):
         return "Ollama's library does not have it, as far as the course knows"
 
     @classmethod
-    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
+    def open(
+        cls,
+        card: ModelCard,
+        *,
+        context: int,
+        threads: int | None,
+        precision: str | None,
+    ) -> Engine:
         if precision is not None:
             raise UnsupportedOption(
                 f"Ollama computes with the numbers that its file holds, so it takes no precision={precision!r}.",
@@ -317,7 +348,7 @@ class Engine(Hosted):
             )
         stale = too_old(version())
         if stale:
-            raise RequestRefused(f"{stale}.", f"Update it: {how_to_start()}.")
+            raise errors.RequestRefused(f"{stale}.", f"Update it: {how_to_start()}.")
         row = _installed(card)
         engine = cls(card, row["name"], context=context, threads=threads)
         engine.precision = str(row["quantization"] or "as served").lower()
@@ -332,27 +363,24 @@ class Engine(Hosted):
             "Open the model on another backend, such as llamacpp, to see its tokens.",
         )
 
+    def answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling: Sampling,
+        *,
+        reuse: bool = True,
+    ) -> Iterator[Chunk]:
+        return self._run(lambda: self._native_pieces([_native(message) for message in messages], sampling))
+
     def _connect(self) -> Any:
-        return client()
+        return official_client()
 
-    def _chat(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Generator[Piece, None, None]:
-        schema = None if sampling.json_schema is None else dict(sampling.json_schema)
-        with plain_errors(self.model):
-            parts = self.client.chat(
-                self.model,
-                [_native(message) for message in messages],
-                stream=True,
-                format=schema,
-                options=self._options(sampling),
-            )
-            with closing(parts):
-                yield from _pieces(parts)
-
-    def _continue(self, tokens: Sequence[int], sampling: Sampling) -> Generator[Piece, None, None]:
+    def _post(self, body: dict[str, Any]) -> AbstractContextManager[Any]:
         raise UnsupportedOption("Ollama takes texts, not tokens.")
 
-    def _options(self, sampling: Sampling) -> dict[str, Any]:
-        return NEUTRAL | {
+    def _native_pieces(self, messages: list[dict[str, Any]], sampling: Sampling) -> Generator[Piece, None, None]:
+        schema = None if sampling.json_schema is None else dict(sampling.json_schema)
+        options = NEUTRAL | {
             "num_ctx": self.context,
             "num_thread": self.threads,
             "num_predict": sampling.max_new_tokens,
@@ -361,6 +389,19 @@ class Engine(Hosted):
             "seed": sampling.seed,
             "stop": list(sampling.stop),
         }
+        with plain_errors(self.model):
+            parts = self.client.chat(self.model, messages, stream=True, format=schema, options=options)
+            with closing(parts):
+                for part in parts:
+                    if part.message and part.message.content:
+                        yield Piece(part.message.content)
+                    if part.done:
+                        yield Piece(
+                            "",
+                            part.done_reason or "stop",
+                            part.prompt_eval_count,
+                            part.eval_count,
+                        )
 
 
 def _installed(card: ModelCard) -> dict[str, Any]:
@@ -372,13 +413,9 @@ def _installed(card: ModelCard) -> dict[str, Any]:
     if "ollama" not in card.tags:
         raise ModelUnavailable(
             f"Ollama does not have {card.name!r}, and its library neither.",
-            "Make it from the GGUF file: helpers.modelfile.write(card), then the command that it prints.",
+            f"Write `FROM <its GGUF file>` into a file Modelfile, and type `ollama create {card.name} -f Modelfile`.",
         )
-    name = card.tags["ollama"]
-    raise ModelGone(
-        f"This Ollama does not have {card.title}, which it calls {name!r}.",
-        f"Type `ollama pull {name}`, or call helpers.backends.ollama.pull({card.name!r}).",
-    )
+    raise _not_pulled(card.title, card.tags["ollama"])
 
 
 def _native(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,11 +425,3 @@ def _native(message: Mapping[str, Any]) -> dict[str, Any]:
     words = [part["text"] for part in message["content"] if part["type"] == "text"]
     images = [part["image_url"]["url"].partition(",")[2] for part in message["content"] if part["type"] == "image_url"]
     return {"role": message["role"], "content": "\n".join(words), "images": images}
-
-
-def _pieces(parts: Iterator[Any]) -> Iterator[Piece]:
-    for part in parts:
-        if part.message and part.message.content:
-            yield Piece(part.message.content)
-        if part.done:
-            yield Piece("", part.done_reason or "stop", part.prompt_eval_count, part.eval_count)

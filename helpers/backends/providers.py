@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from helpers import catalog, settings
 from helpers.backends.remote import Key, Route, fetch, no_address
 from helpers.errors import (
+    CourseError,
     InvalidInput,
     KeyMissing,
     ModelGone,
@@ -101,7 +102,7 @@ def table() -> list[dict[str, Any]]:
             "history": row.history,
             "address": row.address or row.address_example,
             "key_variable": row.key_variable or "none needed",
-            "key": _key(row.key_variable) is not None if row.key_variable else None,
+            "key": settings.setting(row.key_variable) is not None if row.key_variable else None,
             "sdks": ", ".join(row.sdks),
             "models": {c.name: c.tags[row.tag] for c in catalog.cards() if row.tag in c.tags},
             "documentation": row.documentation,
@@ -129,13 +130,18 @@ def route(name: str) -> Route:
             if row.our_server
             else f"Set it, in the environment or in .env, to an address like {row.address_example}.",
         )
-    key = _key(row.key_variable)
+    key = _key(row.key_variable) if row.key_variable else None
     if row.key_variable and key is None:
         raise KeyMissing(
             f"{row.title} needs a key, and {row.key_variable} is not set.",
             f"{row.key_help} Then write {row.key_variable}=… into .env (see .env.example); never into a notebook.",
         )
     return Route(row.title, address, key)
+
+
+def _key(variable: str) -> Key | None:
+    value = settings.setting(variable)
+    return Key(value, variable) if value else None
 
 
 def _address(row: Provider) -> str:
@@ -203,7 +209,7 @@ def probe(name: str, *, seconds: float = PROBE_SECONDS) -> str:
     try:
         way = route(name)
         offered = _offered(way, seconds)
-    except RemoteError as error:
+    except CourseError as error:
         return f"{name}: {error.message} {error.next_step}".strip()
     phi = [model for model in offered if "phi" in model.lower()]
     if phi:
@@ -257,8 +263,3 @@ def _running_server() -> Route | None:
         return Route("this course's own server", note["address"], Key(note["key"]) if note["key"] else None)
     except (OSError, ValueError, LookupError):
         return None
-
-
-def _key(variable: str) -> Key | None:
-    value = settings.setting(variable) if variable else None
-    return Key(value, variable) if value else None

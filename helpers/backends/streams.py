@@ -1,28 +1,42 @@
-"""Stop strings, the same on every backend: the answer ends before the first of them, even when tokens split it.
+"""Answers as they come: a thread's work as an iterator, and the end of a text at its first stop string.
 
-A thread's work as an iterator: engines call back for each token, a learner wants to loop over them."""
+Engines call back for each token and SDKs block until one comes; whoever asks wants to loop over them, and to leave.
+"""
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from helpers.records import Chunk
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
+#: How often a wait looks up: Windows sees an interrupt only between two waits.
+LOOK_SECONDS = 0.1
 
 
-def iterate(work: Callable[[Callable[[Item], None], threading.Event], None]) -> Iterator[Item]:
+def iterate(
+    work: Callable[[Callable[[_Item], None], threading.Event], None],
+    *,
+    cancel: threading.Event | None = None,
+    longest: Callable[[], float] | None = None,
+) -> Iterator[_Item]:
     """What `work(put, cancelled)` puts, as it comes; an exception in the thread is raised here.
 
     Closing the iterator sets `cancelled` and waits until the thread has seen it, so that an engine is never left
     running behind the learner's back. `work` must look at `cancelled` between two items.
+
+    With `cancel`, which another thread may set, the iteration ends at any moment. With `longest`, the seconds that the
+    next item may take, it ends in a TimeoutError that tells them. The thread, which is then in a read that ends by
+    itself, is not waited for.
     """
-    items: queue.SimpleQueue[tuple[str, Item | BaseException | None]] = queue.SimpleQueue()
+    items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     cancelled = threading.Event()
 
     def run() -> None:
@@ -36,15 +50,30 @@ def iterate(work: Callable[[Callable[[Item], None], threading.Event], None]) -> 
     thread.start()
     try:
         while True:
-            kind, value = items.get()
+            kind, value = _next(items, cancel, longest)
             if kind == "end":
                 return
-            if isinstance(value, BaseException):
+            if kind == "error":
                 raise value
-            yield value  # type: ignore[misc]
+            yield value
     finally:
         cancelled.set()
-        thread.join()
+        if cancel is None:
+            thread.join()
+
+
+def _next(
+    items: queue.SimpleQueue[tuple[str, Any]], cancel: threading.Event | None, longest: Callable[[], float] | None
+) -> tuple[str, Any]:
+    limit = math.inf if longest is None else longest()
+    deadline = time.monotonic() + limit
+    while cancel is None or not cancel.is_set():
+        try:
+            return items.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            if time.monotonic() > deadline:
+                raise TimeoutError(limit) from None
+    return "end", None
 
 
 def until_stop(chunks: Iterator[Chunk], stop: tuple[str, ...]) -> Generator[Chunk, None, None]:

@@ -16,7 +16,7 @@ from talk import fresh
 
 QUESTION = "What is the capital of Sweden?"  # the model's margin here is wide, so engines agree
 STORY = "Tell me a long story about one small dog."
-every_engine = pytest.mark.parametrize("backend", sorted(engines()), indirect=True)
+every_engine = pytest.mark.parametrize("backend", sorted([*engines(), "openai"]), indirect=True)
 
 
 def ids(backend: Backend, text: str) -> tuple[int, ...]:

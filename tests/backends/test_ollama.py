@@ -9,7 +9,7 @@ import pytest
 
 from helpers import catalog, errors, machine
 from helpers.backends import ollama, providers
-from helpers.backends.remote import Patience
+from helpers.backends.hosted import Patience
 from helpers.chat import Chat, open_chat
 from ollama_recorded import CONFIG, DIGEST, PULLED, Answer, Recorded, layer, running
 from ollama_recorded import chat as spoken
@@ -39,22 +39,58 @@ def asked(server: Recorded) -> Any:
 # Where it is
 
 
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("", "http://localhost:11434"),
-        ("0.0.0.0", "http://127.0.0.1:11434"),
-        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("http://box", "http://box:80"),
-        ("https://box:444/ollama/", "https://box:444/ollama"),
-        ("[::1]:5000", "http://[::1]:5000"),
-    ],
-)
-def test_ollamas_own_variable_is_understood(host: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+HOSTS = {
+    "": "http://localhost:11434",
+    "0.0.0.0": "http://127.0.0.1:11434",
+    "0.0.0.0:5000": "http://127.0.0.1:5000",
+    ":5000": "http://127.0.0.1:5000",
+    "127.0.0.1:5000": "http://127.0.0.1:5000",
+    "localhost:": "http://localhost:11434",
+    "localhost/": "http://localhost:11434",
+    " 'box:5000/' ": "http://box:5000",
+    "box/ollama": "http://box:11434/ollama",
+    "http://box": "http://box:80",
+    "HTTP://box:5000/": "http://box:5000",
+    "https://box": "https://box:443",
+    "https://box:444/ollama/": "https://box:444/ollama",
+    "ollama.com": "https://ollama.com:443",
+    "::1": "http://[::1]:11434",
+    "[::1]": "http://[::1]:11434",
+    "[::1]:5000": "http://[::1]:5000",
+    "http://[::1]/": "http://[::1]:80",
+    "[::]:5000": "http://127.0.0.1:5000",
+    "::": "http://127.0.0.1:11434",
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_ollamas_own_variable_is_understood_as_ollama_does(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLLAMA_OPENAI_ADDRESS", raising=False)
     monkeypatch.setenv("OLLAMA_HOST", host)
-    assert ollama.route().address == address
-    assert providers.route("ollama").address == f"{address}/v1"
+    assert ollama.native_route().address == HOSTS[host]
+    assert providers.route("ollama").address == f"{HOSTS[host]}/v1"
+
+
+@pytest.mark.parametrize("host", ["localhost:abc", "box:99999", "box:0", "ftp://box", "my box", "“box”", "a:b@c"])
+def test_a_variable_that_names_no_place_is_named(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_OPENAI_ADDRESS", raising=False)
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    for ask in (ollama.version, ollama.installed, ollama.native_route, lambda: open_chat("phi-4-mini", "ollama")):
+        with pytest.raises(errors.CourseError, match="OLLAMA_HOST is no address of Ollama"):
+            ask()
+    assert "OLLAMA_HOST" in providers.probe("ollama")
+
+
+def test_a_key_of_ollamas_own_is_checked_too(server: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "“pasted”")
+    with pytest.raises(errors.WrongKey, match="OLLAMA_API_KEY"):
+        ollama.installed()
+
+
+def test_a_redirect_is_not_followed(server: Recorded) -> None:
+    server.answers["/api/tags"] = [Answer({}, 307)]
+    with pytest.raises(errors.Unreachable, match="sends the request on"):
+        ollama.installed()
 
 
 @pytest.mark.parametrize("system", ["Darwin", "Windows", "Linux"])
@@ -225,7 +261,7 @@ def test_a_fault_before_the_first_token_is_tried_again(server: Recorded, phi: Ch
 
 
 def test_a_pull_counts_the_bytes_of_every_layer(server: Recorded) -> None:
-    with ollama.client() as client:
+    with ollama.official_client() as client:
         seen = list(ollama.progress(client.pull("phi4-mini", stream=True)))
     assert [done for _, done, _ in seen] == [0, 0, 400, 1000, 1010, 1010, 1010, 1010, 1010]
     assert seen[-1] == ("success", 1010, 1010)

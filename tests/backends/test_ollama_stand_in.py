@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import ollama_stand_in
-from helpers.backends import Backend, client, ollama, providers
+from helpers.backends import Backend, ollama, providers, sdks
 from helpers.chat import open_chat
 from helpers.records import ModelCard
 from talk import fresh
@@ -41,7 +41,7 @@ def test_it_listens_on_loopback_only() -> None:
 
 
 def test_the_official_client_lists_shows_and_chats() -> None:
-    with ollama.client() as official:
+    with ollama.official_client() as official:
         assert ollama_stand_in.MODEL in {model.model for model in official.list().models}
         assert official.show(ollama_stand_in.MODEL).capabilities
         asked = [{"role": "user", "content": QUESTION}]
@@ -69,7 +69,7 @@ def test_a_schema_is_obeyed(ours: Backend, card: ModelCard) -> None:
 
 def test_its_openai_routes_answer_too(card: ModelCard) -> None:
     named = replace(card, tags={"ollama": ollama_stand_in.MODEL})
-    sdk = client("openai")(named, providers.provider("ollama"), context=512)  # type: ignore[call-arg]
+    sdk = sdks()["openai"](named, providers.provider("ollama"), context=512)  # type: ignore[call-arg]
     reply = fresh(sdk, card, max_new_tokens=3).say(QUESTION)
     assert reply.text
     assert reply.finish_reason == "length"

@@ -107,17 +107,24 @@ def test_a_model_that_a_provider_does_not_name_lists_those_it_does() -> None:
 
 def test_an_sdk_that_a_provider_does_not_answer_is_refused() -> None:
     with pytest.raises(BackendUnavailable, match="not with 'azure-ai-inference'"):
-        open_chat("phi-4-mini", "azure-ai-inference", provider="foundry")
+        open_chat("phi-4-mini", provider="foundry", sdk="azure")
 
 
-def test_an_engine_of_this_machine_takes_no_provider() -> None:
-    with pytest.raises(InvalidInput, match="openai"):
-        open_chat("smollm2-135m", "llamacpp", provider="local")
+@pytest.mark.parametrize("backend", ["llamacpp", "openai", "azure-ai-inference", "nonsense"])
+def test_with_a_provider_an_sdk_is_said_and_no_backend(backend: str) -> None:
+    with pytest.raises(InvalidInput, match=f"backend='{backend}' names an engine of this machine(.|\n)*sdk=, one of"):
+        open_chat("smollm2-135m", backend, provider="local")
 
 
-def test_an_sdk_without_a_provider_is_refused() -> None:
-    with pytest.raises(BackendUnavailable, match="provider='local'"):
-        open_chat("smollm2-135m", "openai")
+@pytest.mark.parametrize("options", [{"backend": "openai"}, {"sdk": "openai"}])
+def test_an_sdk_without_a_provider_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="provider='local'"):
+        open_chat("smollm2-135m", **options)
+
+
+def test_an_unknown_sdk_lists_the_known() -> None:
+    with pytest.raises(InvalidInput, match="azure-ai-inference, openai"):
+        open_chat("smollm2-135m", provider="local", sdk="vllm")
 
 
 @pytest.mark.parametrize(
