@@ -159,13 +159,7 @@ def open_chat(
     else:
         opened = backends.choose(backend, card).open(card, context=context, threads=threads, precision=precision)
     return Chat(
-        opened,
-        card,
-        sampling=options,
-        system=system,
-        history=history,
-        shorten=shorten,
-        reuse_prompt=reuse_prompt,
+        opened, card, sampling=options, system=system, history=history, shorten=shorten, reuse_prompt=reuse_prompt
     )
 
 
