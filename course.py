@@ -44,6 +44,7 @@ MADE_HERE = "made-by-course"
 FIRST = "notebooks/00_start.ipynb"
 MODEL = "smollm2-135m"
 SECOND_MODEL = "qwen2.5-coder-0.5b"
+ENCODER = "all-minilm-l6-v2"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_GIB = 3
 ENGINES_GIB = 1.3
@@ -598,6 +599,7 @@ def test(asked) -> int:
     python = prepare(dev=True, engines=platform.system() == "Linux")
     if not asked.quick:
         fetch_second()
+        call(fetching(ENCODER))  # without it the tests of it are left out, and say so
     chosen = [f"--{name}" for name in ("quick", "nightly") if getattr(asked, name)]
     return call([python, "-m", "helpers.course.proof", *chosen])
 

@@ -7,6 +7,10 @@ import pytest
 
 from helpers import models
 from helpers.errors import InvalidInput
+from helpers.models import sources
+from helpers.models.embeddings import ENCODER
+
+pytestmark = pytest.mark.engine
 
 #: sbert.net/docs/sentence_transformer/usage/usage.html, printed there to four places.
 WEATHER = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
@@ -15,6 +19,12 @@ PUBLISHED = [[1.0000, 0.6660, 0.1046], [0.6660, 1.0000, 0.1411], [0.1046, 0.1411
 LEFT = ["The new movie is awesome", "The cat sits outside", "A man is playing guitar"]
 RIGHT = ["The dog plays in the garden", "The new movie is so great", "A woman watches TV"]
 PUBLISHED_PAIRS = [[0.0543, 0.8939, -0.0502], [0.2838, -0.0029, 0.1310], [0.2277, -0.0136, -0.0327]]
+
+
+@pytest.fixture(autouse=True)
+def _encoder_is_here() -> None:
+    if sources.state(ENCODER) != "ready":
+        pytest.skip(f"the encoder is not here: python3 course.py fetch {ENCODER}")
 
 
 def test_the_published_similarities_come_out() -> None:
