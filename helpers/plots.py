@@ -210,7 +210,7 @@ def ladder(table: Any, *, hue: str = "task", ax: Axes | None = None) -> Axes:
     ends = []
     for number, (name, shade) in enumerate(zip(series, OTHERS, strict=False)):
         part = sorted((row for row in rows if row[hue] == name), key=lambda row: row["parameters"])
-        along = [row["parameters"] * 1.025 ** (number - (len(series) - 1) / 2) for row in part]
+        along = [row["parameters"] * 1.04 ** (number - (len(series) - 1) / 2) for row in part]
         heights, look = [row["score"] for row in part], SPREAD | {"color": shade, "ecolor": shade}
         ax.errorbar(along, heights, yerr=_arms(part, "score"), fmt=f"{OTHER_MARKERS[number]}-", **look)
         ends.append((heights[-1], number))
