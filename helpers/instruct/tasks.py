@@ -223,12 +223,16 @@ def _extraction(item: Item, answer: str) -> dict[str, bool | float]:
 
 
 def _prompting(item: Item, answer: str) -> dict[str, bool | float]:
-    """`right`: the last choice that the answer names, since reasoning comes before it; any number is a choice where
+    r"""`right`: the last choice that the answer names, since reasoning comes before it; any number is a choice where
     none are given. `brief`: the answer is one choice and nothing else.
+
+    Models that were trained on mathematics put the answer into a box, as in `\boxed{14} eggs in 7 days`: only what the
+    last box holds is read then. The minutes of a time, as in 9:00, are no number of their own.
     """
     choices = item.expected.get("choices")
-    pattern = rf"\b(?:{'|'.join(map(re.escape, choices))})\b" if choices else r"\d+(?:\.\d+)?"
-    named = re.findall(pattern, answer, re.IGNORECASE)
+    pattern = rf"\b(?:{'|'.join(map(re.escape, choices))})\b" if choices else r"(?<![\d:])\d+(?:\.\d+)?"
+    boxes = re.findall(r"\\boxed\{([^{}]+)\}", answer)
+    named = re.findall(pattern, boxes[-1] if boxes else answer, re.IGNORECASE)
     brief = re.fullmatch(rf"\W*(?:{pattern})\W*", answer, re.IGNORECASE) is not None
     return {"right": bool(named) and _same(named[-1], item.references[0]), "brief": brief}
 

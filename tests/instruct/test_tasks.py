@@ -128,6 +128,9 @@ def test_the_schema_describes_every_extraction() -> None:
         ("3 + 5 = 8 apples.", True, False),
         ("8? No, 9", False, False),
         ("9", False, True),
+        (r"\(3 + 5 = 8\), so Tom has \(\boxed{8}\) apples after 5 days.", True, False),
+        (r"It is \boxed{8}. No, it is \boxed{7}, not 8.", False, False),
+        ("At 8:00 PM.", True, False),
     ],
 )
 def test_the_last_number_named_counts(answer: str, right: bool, brief: bool) -> None:
