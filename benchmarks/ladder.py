@@ -3,6 +3,7 @@
     python -m benchmarks.ladder                          every part but speed, on every rung
     python -m benchmarks.ladder --parts speed            on a machine that does nothing else
     python -m benchmarks.ladder --rungs smollm2-135m --parts translation --limit 3      a quick try, not stored
+    python -m benchmarks.ladder --read-again             the stored answers, scored as today; asks no model
     python -m benchmarks.ladder --show                   the stored table
 
 A rung and a part make one unit. What a unit found is stored in data/ladder.json as soon as it is done, so a run that is
@@ -37,7 +38,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from benchmarks.ladder_parts import DATA, PARTS, Row
+from benchmarks.ladder_parts import DATA, PARTS, Row, Task
 from benchmarks.ladder_table import differences, markdown, scores
 from helpers import catalog, machine
 from helpers.chat import Chat, open_chat
@@ -132,11 +133,28 @@ def store(path: Path, rung: Mapping[str, Any], made: Row) -> None:
         units = {(one["rung"], one["part"]): one for one in stored["units"]} | {(made["rung"], made["part"]): made}
         # A unit of another file of this model would stand beside scores that do not compare with it.
         kept = [one for one in units.values() if one["model_sha256"] == known[one["rung"]]["sha256"]]
-        rungs = sorted(known.values(), key=lambda one: one["parameters"])
-        content = {"rungs": rungs, "scores": scores(rungs, kept), "differences": differences(rungs, kept)}
-        part = path.with_name(f".{path.name}.part")  # of a killed run: it is overwritten
-        part.write_text(_text(content | {"units": kept}) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        _write(path, list(known.values()), kept)
+
+
+def read_again(path: Path) -> None:
+    """Scores the stored answers as they would be scored today, without asking a model."""
+    with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"):
+        stored = load(path)
+        _write(path, stored["rungs"], [one | {"rows": rows_as_read_today(one)} for one in stored["units"]])
+
+
+def rows_as_read_today(made: Row) -> list[Row]:
+    """A unit's rows, the measures of its answers new; what a log-likelihood or a tool decided stays."""
+    part = PARTS[made["part"]]
+    return [_plain(row) for row in part.read_again(made["rows"])] if isinstance(part, Task) else made["rows"]
+
+
+def _write(path: Path, rungs: list[Row], units: list[Row]) -> None:
+    rungs = sorted(rungs, key=lambda one: one["parameters"])
+    content = {"rungs": rungs, "scores": scores(rungs, units), "differences": differences(rungs, units)}
+    part = path.with_name(f".{path.name}.part")  # of a killed run: it is overwritten
+    part.write_text(_text(content | {"units": units}) + "\n", encoding="utf-8")
+    os.replace(part, path)
 
 
 def _plain(value: Any) -> Any:
@@ -198,10 +216,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=PATH", help="a rung's GGUF file or folder")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the units are stored")
+    parser.add_argument("--read-again", action="store_true", help="only score the stored answers anew")
     parser.add_argument("--show", action="store_true", help="only print the stored table")
     asked = parser.parse_args()
     whole = True
-    if not asked.show:
+    if asked.read_again:
+        read_again(asked.result)
+    elif not asked.show:
         paths = dict(one.split("=", 1) for one in asked.file)
         rungs = [Rung(name, paths.get(name), asked.threads) for name in asked.rungs]
         parts = asked.parts or [part for part in PARTS if part != "speed"]

@@ -89,6 +89,11 @@ class Task:
         dropped = {"task", "style", "prompt", "prompt_tokens", "seconds", "number"}
         return [{"item": _number(row)} | {k: v for k, v in row.items() if k not in dropped} for row in found]
 
+    def read_again(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what today's score makes of their answers."""
+        items = {f"{one.group} {one.number}": one for one in self.items(None)}
+        return [row | tasks.score(items[row["item"]], row["answer"]) for row in rows]
+
     def baseline(self) -> list[Row]:
         items = self.items(None)
         if self.task in ("translation", "summarisation"):

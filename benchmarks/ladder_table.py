@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -40,6 +41,8 @@ SPEEDS = {
     "open_seconds": "open, s",
     "peak_memory_gib": "peak memory, GiB",
 }
+#: A group of fewer items has no score of its own: its interval would cover nearly everything.
+LEAST_ITEMS = 8
 #: What a row holds beside its measures.
 BESIDE = ("item", "group", "answer", "new_tokens", "cut", "number", "task", "style", "prompt")
 
@@ -60,7 +63,7 @@ def scores(rungs: Sequence[Row], units: Sequence[Row]) -> list[Row]:
                 table.append(
                     {"model": rung["name"], "parameters": rung["parameters"], "part": one["part"], "group": group}
                     | {"measure": name, "task": titles.get((one["part"], group, name))}
-                    | _rounded(evaluate.interval(list(values.values())))
+                    | _within(0, _rounded(evaluate.interval(list(values.values()))))
                     | {"cut": None if one["part"] in CUT_BY_DESIGN else cut}
                     | {"baseline": _rounded(evaluate.interval(list(by_rule.values())))["score"] if by_rule else None}
                 )
@@ -90,7 +93,7 @@ def _gains(below: Sequence[Row], above: Sequence[Row], *, whole: bool) -> Iterat
         if mean["low"] == mean["high"]:
             mean |= {"low": None, "high": None}
         counts = {"better": sum(a > b for a, b in pairs), "worse": sum(a < b for a, b in pairs)}
-        yield {"group": group, "measure": name, **_rounded(mean), **counts}
+        yield {"group": group, "measure": name, **_within(-100, _rounded(mean)), **counts}
 
 
 def _points(value: bool | float) -> float:
@@ -98,9 +101,10 @@ def _points(value: bool | float) -> float:
 
 
 def views(rows: Sequence[Row], *, whole: bool) -> Iterator[tuple[str, str, dict[str, Any], int]]:
-    """(group, measure, item → value, answers cut off): of all rows where `whole` says so, and of each group."""
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    for group in [*([ALL] if whole else []), *(groups if len(groups) > 1 else [])]:
+    """(group, measure, item → value, answers cut off): of all rows if they are a `whole`, and of each group."""
+    counts = Counter(row["group"] for row in rows)
+    groups = [group for group, items in counts.items() if len(counts) > 1 and items >= LEAST_ITEMS]
+    for group in [*([ALL] if whole else []), *groups]:
         part = [row for row in rows if group in (ALL, row["group"])]
         for name in dict.fromkeys(name for row in part for name in row if name not in BESIDE):
             values = {row["item"]: row[name] for row in part if row.get(name) is not None}
@@ -117,7 +121,8 @@ def markdown(stored: Row) -> str:
     rungs = [rung["name"] for rung in stored["rungs"]]
     found = {(row["model"], row["part"], row["group"], row["measure"]): row for row in stored["scores"]}
     gains = {(row["to"], row["part"], row["group"], row["measure"]): row for row in stored["differences"]}
-    lines = [_line("points of 100 (95 % interval)", "n", *rungs, "last − one before, same items", "to beat")]
+    gained = f"{rungs[-1]} − {rungs[-2]}, item by item" if len(rungs) > 1 else ""
+    lines = [_line("points of 100 (95 % interval)", "n", *rungs, gained, "to beat")]
     lines.append(_line(*["---"] * (len(rungs) + 4)))
     for part, group, name, title in SHOWN:
         here = [found.get((rung, part, group, name)) for rung in rungs]
@@ -164,3 +169,9 @@ def _gain(row: Row | None) -> str:
 
 def _spread(spread: Mapping[str, float]) -> str:
     return f"{spread['median']:.3g} ({spread['low']:.3g} to {spread['high']:.3g})"
+
+
+def _within(least: float, figures: Row) -> Row:
+    """The figures, their interval cut to what points can be: `least` to 100. Student's knows no such bounds."""
+    low, high = figures["low"], figures["high"]
+    return figures if low is None else figures | {"low": max(low, least), "high": min(high, 100)}

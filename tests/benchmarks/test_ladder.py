@@ -157,6 +157,19 @@ def test_items_that_all_differ_alike_have_no_interval() -> None:
     assert (gain["value"], gain["low"]) == (100, None)
 
 
+def test_an_interval_ends_where_points_end() -> None:
+    both = [unit("small", *[False] * 3), unit("large", True, True, False)]
+    (gain,) = ladder_table.differences(rungs("small", "large"), both)
+    assert (gain["value"], gain["high"]) == (66.67, 100)
+
+
+def test_a_group_of_few_items_has_no_score_of_its_own() -> None:
+    made = unit("small", *[True] * 12)
+    for row in made["rows"][:4]:
+        row["group"] = "few"
+    assert [row["group"] for row in ladder_table.scores(rungs("small"), [made])] == [ALL, "g"]
+
+
 def test_other_items_are_not_paired() -> None:
     both = [unit("small", True), unit("large", True) | {"items_sha256": "others"}]
     assert ladder_table.differences(rungs("small", "large"), both) == []
@@ -201,6 +214,19 @@ def test_a_speed_has_its_four_figures() -> None:
 
 
 STORED = ladder.load(ladder.RESULT)
+
+
+def test_the_stored_rows_are_what_todays_scores_make_of_the_stored_answers() -> None:
+    assert STORED["units"]
+    for made in STORED["units"]:
+        assert ladder.rows_as_read_today(made) == made["rows"], f"{made['part']}: run with --read-again"
+
+
+def test_answers_are_read_again_without_a_model(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder.run([Small()], QUICK, None, path)
+    monkeypatch.setattr("helpers.instruct.tasks.score", lambda item, answer: {"kept": True, "right": True})
+    ladder.read_again(path)
+    assert {row["score"] for row in ladder.load(path)["scores"] if row["measure"] in ("kept", "right")} == {100}
 
 
 def test_the_stored_scores_follow_from_the_stored_rows() -> None:
