@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 import ollama_stand_in
-from helpers import backends
 from helpers.backends import Backend, choose, engines
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
@@ -88,6 +88,21 @@ def test_a_text_only_model_is_shown_no_image(chat: Chat) -> None:
     assert chat.history == ()
 
 
+@every_engine
+def test_a_schema_is_obeyed(chat: Chat) -> None:
+    if "json_schema" not in chat.backend.honours:
+        pytest.skip("it knows no schema")
+    city = {"city": {"type": "string", "maxLength": 20}}
+    schema = {"type": "object", "properties": city, "required": ["city"], "additionalProperties": False}
+    answer = chat.say("Where is the Eiffel tower?", json_schema=schema, max_new_tokens=40)
+    assert isinstance(json.loads(answer.text)["city"], str)
+
+
+@pytest.mark.parametrize("backend", ["transformers", "onnx-genai", "openvino"], indirect=True)
+def test_numbers_are_split_into_digits_as_the_model_was_trained(backend: Backend, llama: Backend) -> None:
+    assert backend.tokenize("2026 + 17") == llama.tokenize("2026 + 17")
+
+
 # On one engine of each kind
 
 
@@ -147,17 +162,6 @@ def test_repetition_penalty_is_the_same_on_both(computing: list[Chat]) -> None:
     assert answers != {computing[0].complete(prompt, max_new_tokens=4).text}
 
 
-def test_json_schema_is_obeyed(llama: Backend, card: ModelCard) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"city": {"type": "string"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    }
-    answer = fresh(llama, card).say("Where is the Eiffel tower?", json_schema=schema, max_new_tokens=60)
-    assert isinstance(json.loads(answer.text)["city"], str)
-
-
 def test_empty_prompt_is_a_sentence(llama: Backend) -> None:
     with pytest.raises(InvalidInput, match="empty"):
         list(llama.generate(Prompt((), ()), Sampling()))
@@ -189,6 +193,30 @@ def test_wrong_precision_is_refused() -> None:
         open_chat("smollm2-135m", backend="llamacpp", precision="fp32")
 
 
-def test_absent_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends.Backend, "package", "no-such-engine")
-    assert "no-such-engine" in (backends.Backend.missing() or "")
+@pytest.mark.parametrize("engine", engines().values(), ids=engines())
+def test_an_absent_package_says_what_to_install(engine: type[Backend], monkeypatch: pytest.MonkeyPatch) -> None:
+    if engine.package is None:
+        pytest.skip("it needs none")
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(engine, "package", "no-such-engine")
+    assert "no-such-engine is not installed: " in (engine.missing() or "")
+    assert re.search(r"course\.py lab --engines|pip install", engine.install)
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "processor"),
+    [
+        ("mlx", "Darwin", "x86_64"),
+        ("mlx", "Windows", "AMD64"),
+        ("onnx-genai", "Darwin", "x86_64"),
+        ("openvino", "Darwin", "x86_64"),
+        ("openvino", "Windows", "ARM64"),
+    ],
+)
+def test_where_an_engine_does_not_exist_it_says_where_it_does(
+    name: str, system: str, processor: str, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: processor)
+    with pytest.raises(BackendUnavailable, match=r"exists? for .*macOS on Apple silicon"):
+        open_chat(card.name, name)

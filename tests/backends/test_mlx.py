@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers import catalog
 from helpers.backends import engines
 from helpers.chat import Chat, open_chat
 from helpers.engines import agreement
-from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
+from helpers.errors import InvalidInput
 from helpers.models import engine_files, files
-from helpers.records import ModelCard, Prompt, Sampling
+from helpers.records import Prompt, Sampling
 from tiny_phi import ANSWERS
 
 QUESTION, ANSWER = next(iter(ANSWERS.items()))
 reason = engines()["mlx"].missing()
-needs_mlx = pytest.mark.skipif(reason is not None, reason=str(reason))
+pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,6 @@ def converted(phi: Chat, folder: Path) -> Path:
     return engine_files.converted(phi.card, folder, "bf16")
 
 
-@needs_mlx
 @pytest.mark.parametrize("question", ANSWERS)
 def test_phi_says_what_it_learned_and_stops(phi: Chat, question: str) -> None:
     reply = phi.say(question)
@@ -51,7 +52,6 @@ def test_phi_says_what_it_learned_and_stops(phi: Chat, question: str) -> None:
     assert (reply.finish_reason, reply.backend) == ("stop", "mlx")
 
 
-@needs_mlx
 def test_the_cache_of_the_last_prompt_changes_no_answer(phi: Chat) -> None:
     answers = []
     for reuse in (False, True, True):
@@ -60,7 +60,6 @@ def test_the_cache_of_the_last_prompt_changes_no_answer(phi: Chat) -> None:
     assert len(set(answers)) == 1
 
 
-@needs_mlx
 def test_only_what_is_new_of_a_prompt_is_read(phi: Chat) -> None:
     phi.say(QUESTION)
     read = phi.backend.encode(phi.history).tokens
@@ -68,7 +67,6 @@ def test_only_what_is_new_of_a_prompt_is_read(phi: Chat) -> None:
     assert phi.backend._recall([1, 2, 3]) == 0
 
 
-@needs_mlx
 def test_leaving_early_keeps_the_cache_true(phi: Chat) -> None:
     stream = phi.stream(QUESTION)
     next(stream)
@@ -77,20 +75,17 @@ def test_leaving_early_keeps_the_cache_true(phi: Chat) -> None:
     assert phi.say(QUESTION).text.strip() == ANSWER
 
 
-@needs_mlx
 @pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}])
 def test_filters_that_leave_one_token_are_greedy(phi: Chat, options: dict[str, float]) -> None:
     assert phi.say(QUESTION, temperature=5.0, seed=3, **options).text.strip() == ANSWER
 
 
-@needs_mlx
 def test_the_temperature_acts_before_top_p(phi: Chat) -> None:
     # At 50 even the likeliest of 320 tokens has less than a hundredth, so top-p of a tenth leaves many.
     texts = {phi.complete("What", temperature=50.0, top_p=0.1, seed=seed).text for seed in range(3)}
     assert len(texts) > 1
 
 
-@needs_mlx
 def test_the_repetition_penalty_counts_the_prompt_and_what_is_cached(phi: Chat) -> None:
     plain = phi.say(QUESTION).text
     phi.reset()
@@ -99,20 +94,12 @@ def test_the_repetition_penalty_counts_the_prompt_and_what_is_cached(phi: Chat) 
     assert phi.say(QUESTION, repetition_penalty=1000.0).text == first != plain
 
 
-@needs_mlx
 def test_it_finds_a_text_as_likely_as_transformers_does(phi: Chat, phi_folder: Path) -> None:
     with open_chat(phi_folder, "transformers", precision="fp32") as whole:
         expected = agreement.perplexity(whole, ANSWER)
     assert agreement.perplexity(phi, ANSWER) == pytest.approx(expected, rel=0.05)
 
 
-@needs_mlx
-def test_it_is_converted_once(phi: Chat, phi_folder: Path) -> None:
-    before = (converted(phi, phi_folder) / "model.safetensors").stat().st_mtime_ns
-    assert (converted(phi, phi_folder) / "model.safetensors").stat().st_mtime_ns == before
-
-
-@needs_mlx
 def test_damage_is_noticed_and_mended(phi: Chat, phi_folder: Path) -> None:
     weights = converted(phi, phi_folder) / "model.safetensors"
     whole = weights.read_bytes()
@@ -121,18 +108,16 @@ def test_damage_is_noticed_and_mended(phi: Chat, phi_folder: Path) -> None:
     assert weights.read_bytes() == whole
 
 
-@needs_mlx
-def test_a_later_training_in_the_same_folder_is_converted_anew(phi: Chat, phi_folder: Path) -> None:
-    import os
-
+def test_it_is_converted_once_and_anew_after_a_later_training(phi: Chat, phi_folder: Path) -> None:
     manifest = converted(phi, phi_folder) / "manifest.json"
-    before = manifest.read_text()
+    before, written = manifest.read_text(), manifest.stat().st_mtime_ns
+    converted(phi, phi_folder)
+    assert manifest.stat().st_mtime_ns == written
     os.utime(phi_folder / "model.safetensors", ns=(1, 1))
     converted(phi, phi_folder)
     assert manifest.read_text() != before
 
 
-@needs_mlx
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_fewer_bits_take_less_disk(precision: str, phi_folder: Path, cache: Path) -> None:
     with open_chat(phi_folder, "mlx", precision=precision, max_new_tokens=2) as chat:
@@ -142,44 +127,20 @@ def test_fewer_bits_take_less_disk(precision: str, phi_folder: Path, cache: Path
     assert size < (cache / f"{chat.card.name}-mlx-bf16" / "model.safetensors").stat().st_size
 
 
-@needs_mlx
 def test_the_process_keeps_its_limit_of_open_files(phi: Chat) -> None:
     import resource
 
     assert resource.getrlimit(resource.RLIMIT_NOFILE) != (2048, 4096)  # what mlx-lm would set
 
 
-@needs_mlx
 def test_no_compiler_is_called_on_a_processor(phi: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert phi.say("A question that nobody asked before.", temperature=1.0, top_k=7, max_new_tokens=2).new_tokens == 2
 
 
-@needs_mlx
-def test_an_unknown_precision_lists_the_known(phi_folder: Path) -> None:
+def test_what_it_cannot_do_is_a_sentence(phi: Chat, phi_folder: Path) -> None:
     with pytest.raises(InvalidInput, match="bf16, int8, int4"):
         open_chat(phi_folder, "mlx", precision="q4_1")
-
-
-@needs_mlx
-def test_an_empty_prompt_and_a_schema_are_sentences(phi: Chat) -> None:
     with pytest.raises(InvalidInput, match="empty"):
         list(phi.backend.generate(Prompt((), ()), Sampling()))
-    with pytest.raises(UnsupportedOption, match="json_schema"):
-        phi.say("Hi", json_schema={})
-
-
-@pytest.mark.parametrize(("system", "processor"), [("Windows", "AMD64"), ("Darwin", "x86_64")])
-def test_where_it_does_not_exist_it_says_where_it_does(
-    system: str, processor: str, card: ModelCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.system", lambda: system)
-    monkeypatch.setattr("platform.machine", lambda: processor)
-    with pytest.raises(BackendUnavailable, match=r"macOS on Apple silicon.*Linux, not for"):
-        open_chat(card.name, "mlx")
-
-
-def test_a_model_that_sees_is_left_to_others() -> None:
-    from helpers import catalog
-
-    assert "text alone" in (engines()["mlx"].serves(catalog.card("phi-4-multimodal")) or "")
+    assert "text alone" in (phi.backend.serves(catalog.card("phi-4-multimodal")) or "")

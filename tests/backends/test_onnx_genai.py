@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +15,12 @@ import pytest
 
 from conftest import opened
 from helpers import images
-from helpers.backends import Backend, onnx_genai
+from helpers.backends import Backend
 from helpers.backends.onnx_genai import Engine, search_options
 from helpers.chat import open_chat
 from helpers.engines import agreement
-from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput, NotEnoughDisk
-from helpers.models import convert, engine_files, local, sources
+from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput
+from helpers.models import engine_files, local, sources
 from helpers.records import ModelCard, Prompt, Sampling, Turn
 from talk import fresh
 
@@ -84,17 +82,6 @@ def test_the_largest_seed_is_one_like_the_others(engine: Engine, card: ModelCard
     assert chat.complete("The river").text == chat.complete("The river").text
 
 
-def test_a_schema_is_obeyed(engine: Engine, card: ModelCard) -> None:
-    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    schema |= {"additionalProperties": False}
-    answer = fresh(engine, card).say("Where is the Eiffel tower?", json_schema=schema, max_new_tokens=60)
-    assert isinstance(json.loads(answer.text)["city"], str)
-
-
-def test_numbers_are_split_into_digits_as_the_model_was_trained(engine: Engine, llama: Backend) -> None:
-    assert engine.tokenize("2026 + 17") == llama.tokenize("2026 + 17")
-
-
 def test_it_hesitates_no_more_than_its_rounding_explains(engine: Engine, reference: Backend, card: ModelCard) -> None:
     rounded, whole = (agreement.perplexity(fresh(backend, card), PASSAGE) for backend in (engine, reference))
     assert rounded < 2 * whole
@@ -113,18 +100,7 @@ def test_a_model_that_sees_is_asked_for_as_an_onnx_folder(engine: Engine) -> Non
         open_chat("phi-3.5-vision", backend="onnx-genai")
 
 
-def test_a_machine_without_it_hears_where_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_genai.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(onnx_genai.platform, "machine", lambda: "x86_64")
-    assert "Apple silicon" in (Engine.missing() or "")
-
-
-def test_without_the_package_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "package", "no-such-engine")
-    assert "course.py lab --engines" in (Engine.missing() or "")
-
-
-# Folders: built once, counted, damaged, failed
+# Folders of one's own
 
 
 def test_a_folder_of_ones_own_is_counted_and_answers_as_the_built_model(engine: Engine, card: ModelCard) -> None:
@@ -132,89 +108,6 @@ def test_a_folder_of_ones_own_is_counted_and_answers_as_the_built_model(engine: 
     assert local.card(folder).parameters == card.parameters == 134_515_008
     with open_chat(folder, backend="onnx-genai", max_new_tokens=8) as chat:
         assert chat.say("What is the capital of Sweden?").text == "The capital of Sweden is Stockholm."
-
-
-@pytest.fixture
-def made(card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in a home of its own, from a builder that writes small files; the manifest and the lock are real."""
-
-    def build(_: ModelCard, __: Path, part: Path, ___: str, made_from: str) -> None:
-        part.mkdir()
-        for name in ("model.onnx", "model.onnx.data", "tokenizer.json"):
-            (part / name).write_bytes(name.encode() * 9)
-        convert.write_manifest(part, source_sha256=made_from)
-
-    monkeypatch.setattr(engine_files, "home", lambda: tmp_path)
-    monkeypatch.setattr(engine_files, "version", lambda _: "1")
-    monkeypatch.setattr(engine_files, "_build_onnx", build)
-    return engine_files.onnx(card, "int4")
-
-
-def flip(file: Path) -> None:
-    with file.open("r+b") as opened:
-        opened.seek(file.stat().st_size // 2)
-        byte = opened.read(1)
-        opened.seek(-1, 1)
-        opened.write(bytes([byte[0] ^ 1]))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: flip(folder / "model.onnx.data"),
-        lambda folder: (folder / "model.onnx").write_bytes(b""),
-        lambda folder: (folder / "tokenizer.json").unlink(),
-        lambda folder: (folder / "manifest.json").write_text("{"),
-    ],
-    ids=["a bit flipped", "a file cut", "a file gone", "no manifest"],
-)
-def test_a_damaged_folder_is_noticed_and_made_again(damage: Callable[[Path], Any], made: Path, card: ModelCard) -> None:
-    whole = {file.name: file.read_bytes() for file in made.iterdir()}
-    damage(made)
-    assert engine_files.onnx(card, "int4") == made
-    assert {file.name: file.read_bytes() for file in made.iterdir()} == whole
-
-
-def test_a_whole_folder_is_not_made_again(made: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_files, "_build_onnx", lambda *_: pytest.fail("built again"))
-    assert engine_files.onnx(card, "int4") == made
-
-
-def test_a_new_version_of_the_engine_builds_anew(made: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (made / "manifest.json").read_text()
-    monkeypatch.setattr(engine_files, "version", lambda _: "2")
-    assert engine_files.onnx(card, "int4") == made
-    assert (made / "manifest.json").read_text() != before
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "sentence"),
-    [
-        ("OSError: [Errno 28] No space left on device", NotEnoughDisk, "disk became full"),
-        ("ModuleNotFoundError: No module named 'onnx_ir'", BackendUnavailable, "not installed whole.*onnx_ir"),
-        ("x\nNotImplementedError: class X is not supported\n", BackendUnavailable, "cannot build.*class X"),
-    ],
-)
-def test_a_failed_build_ends_in_a_sentence(said: str, kind: type[Exception], sentence: str, card: ModelCard) -> None:
-    with pytest.raises(kind, match=sentence):
-        raise engine_files._builder_failed(card, said)
-
-
-def test_an_interrupted_build_ends_its_process() -> None:
-    def stopped() -> None:
-        command = [sys.executable, "-u", "-c", "print('started'); import time; time.sleep(60)"]
-        with engine_files._running(command) as said:
-            assert next(said) == "started\n"
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stopped()
-
-
-def test_a_build_that_fails_is_told_apart_from_one_that_ends_well() -> None:
-    command = [sys.executable, "-c", "print('no'); raise SystemExit(3)"]
-    with pytest.raises(subprocess.CalledProcessError), engine_files._running(command) as said:
-        assert list(said) == ["no\n"]
 
 
 def test_a_broken_config_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
@@ -272,16 +165,11 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-@pytest.fixture(scope="module")
-def folder(card: ModelCard) -> Path:
-    return sources.folder(card)
-
-
 @pytest.fixture
-def seeing(folder: Path, tmp_path: Path, recorder: Recorder) -> Engine:
+def seeing(card: ModelCard, tmp_path: Path, recorder: Recorder) -> Engine:
     """A folder as Phi-3.5-vision's, with the embedded model's tokenizer."""
     for name in TOKENIZER:
-        shutil.copy(folder / name, tmp_path)
+        shutil.copy(sources.folder(card) / name, tmp_path)
     parts = {name: {"filename": f"{name}.onnx"} for name in ("decoder", "vision", "embedding")}
     config = {"model": {"type": "phi3v", "eos_token_id": 2, "vocab_size": 49152, **parts}}
     (tmp_path / "genai_config.json").write_text(json.dumps(config))
@@ -294,11 +182,8 @@ TURNS = [Turn("user", "Compare.", PICTURES[:2]), Turn("assistant", "Done."), Tur
 
 def test_threads_reach_every_graph(seeing: Engine, recorder: Recorder) -> None:
     overlay = json.loads(dict(recorder.calls)["overlay"])["model"]
-    assert {part: options["session_options"]["intra_op_num_threads"] for part, options in overlay.items()} == {
-        "decoder": 3,
-        "vision": 3,
-        "embedding": 3,
-    }
+    threads = {part: options["session_options"]["intra_op_num_threads"] for part, options in overlay.items()}
+    assert threads == {"decoder": 3, "vision": 3, "embedding": 3}
 
 
 def test_images_are_numbered_through_the_conversation_and_counted(seeing: Engine, recorder: Recorder) -> None:

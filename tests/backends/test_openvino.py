@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import opened
-from helpers.backends import Backend, openvino
+from helpers.backends import Backend
 from helpers.backends.openvino import Engine
-from helpers.catalog import card as card_of
 from helpers.chat import open_chat
 from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput
-from helpers.models import convert, engine_files, local, sources
+from helpers.models import engine_files, local, sources
 from helpers.records import ModelCard, Prompt, Sampling
 from talk import fresh
 
@@ -64,22 +62,11 @@ def test_the_repetition_penalty_counts_the_prompt(engine: Engine, card: ModelCar
     assert len({*penalised, *engine.tokenize(prompt)}) == len(penalised) + len(set(engine.tokenize(prompt)))
 
 
-def test_a_schema_is_obeyed(engine: Engine, card: ModelCard) -> None:
-    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    schema |= {"additionalProperties": False}
-    answer = fresh(engine, card).say("Where is the Eiffel tower?", json_schema=schema, max_new_tokens=60)
-    assert isinstance(json.loads(answer.text)["city"], str)
-
-
 def test_an_earlier_prompt_changes_no_answer(engine: Engine, card: ModelCard) -> None:
     chat = fresh(engine, card, max_new_tokens=8)
     alone = chat.complete(TEXT).text
     chat.complete(f"{TEXT} often cold, and")
     assert chat.complete(TEXT).text == alone
-
-
-def test_numbers_are_split_into_digits_as_the_model_was_trained(engine: Engine, llama: Backend) -> None:
-    assert engine.tokenize("2026 + 17") == llama.tokenize("2026 + 17")
 
 
 # Which models, which machines
@@ -109,58 +96,7 @@ def test_what_it_does_not_serve_is_told(engine: Engine, name: str, reason: str) 
         open_chat(name, backend="openvino")
 
 
-@pytest.mark.parametrize(("system", "processor"), [("Darwin", "x86_64"), ("Windows", "ARM64")])
-def test_a_machine_without_it_hears_where_it_exists(
-    system: str, processor: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openvino.platform, "system", lambda: system)
-    monkeypatch.setattr(openvino.platform, "machine", lambda: processor)
-    assert openvino.SYSTEMS in (Engine.missing() or "")
-
-
-def test_without_the_package_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "package", "no-such-engine")
-    assert "course.py lab --engines" in (Engine.missing() or "")
-
-
-# Files: made once, damaged, of one's own
-
-
-@pytest.fixture
-def made(card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in a home of its own, with small files in place of what OpenVINO writes."""
-
-    def unpack(_: ModelCard, __: Path, part: Path, made_from: str) -> None:
-        part.mkdir()
-        for name in ("openvino_model.xml", "1.blob"):
-            (part / name).write_bytes(name.encode() * 9)
-        convert.write_manifest(part, source_sha256=made_from)
-
-    monkeypatch.setattr(engine_files, "home", lambda: tmp_path)
-    monkeypatch.setattr(engine_files, "version", lambda _: "1")
-    monkeypatch.setattr(engine_files, "_unpack_for_openvino", unpack)
-    return engine_files.openvino(card)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        # OpenVINO loads a compiled model with a wrong byte without a word.
-        lambda folder: (folder / "1.blob").write_bytes(b"1.bloc" * 9),
-        lambda folder: (folder / "openvino_model.xml").unlink(),
-    ],
-    ids=["the compiled model changed", "the graph gone"],
-)
-def test_a_damaged_folder_is_noticed_and_made_again(damage: Callable[[Path], Any], made: Path, card: ModelCard) -> None:
-    whole = {file.name: file.read_bytes() for file in made.iterdir()}
-    damage(made)
-    assert engine_files.openvino(card) == made
-    assert {file.name: file.read_bytes() for file in made.iterdir()} == whole
-
-
-def test_a_whole_folder_is_not_made_again(made: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_files, "_unpack_for_openvino", lambda *_: pytest.fail("made again"))
-    assert engine_files.openvino(card) == made
+# Files of one's own
 
 
 def test_a_folder_of_ones_own_is_counted_and_served(engine: Engine, card: ModelCard, tmp_path: Path) -> None:
@@ -179,10 +115,6 @@ def test_a_gguf_of_another_kind_is_a_sentence(
     changed[start : start + 5] = b"other"
     (tmp_path / "other.gguf").write_bytes(changed)
     monkeypatch.setattr(engine_files, "_tokenizer_into", lambda *_: None)
-    own = ModelCard(**{name: getattr(card, name) for name in ModelCard.__slots__} | {"embedded": False})
+    own = replace(card, embedded=False)
     with pytest.raises(DamagedFile, match=r"cannot read other\.gguf"):
         engine_files._unpack_for_openvino(own, tmp_path / "other.gguf", tmp_path / "part", "x")
-
-
-def test_a_catalog_model_without_files_is_told() -> None:
-    assert "GGUF" in (Engine.serves(card_of("phi-4")) or "")

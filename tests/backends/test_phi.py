@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.chat import Chat, open_chat
-from helpers.errors import ContextOverflow, UnsupportedOption
+from helpers.errors import ContextOverflow
 from helpers.instruct import offload, tasks
 from helpers.instruct.evaluate import evaluate
 from helpers.measure import compare
@@ -44,13 +44,6 @@ def test_it_says_what_it_learned_and_stops_at_its_own_end_token(phi: Chat, quest
     assert reply.backend == "transformers"
 
 
-def test_a_streamed_answer_is_the_same(phi: Chat) -> None:
-    stream = phi.stream(QUESTION)
-    assert "".join(stream).strip() == ANSWERS[QUESTION]
-    assert stream.reply is not None
-    assert phi.history[-1] == Turn("assistant", stream.reply.text)
-
-
 def test_the_prompt_is_phis_template_token_for_token(phi: Chat) -> None:
     turns = [Turn("system", "Be kind."), Turn("user", QUESTION), Turn("assistant", "Yes."), Turn("user", "Why?")]
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
@@ -62,31 +55,19 @@ def test_the_prompt_is_phis_template_token_for_token(phi: Chat) -> None:
     assert phi.backend.encode(turns).tokens == tuple(own)
 
 
-@pytest.mark.parametrize("token", [*CONTROL, "<|endoftext|>"])
-def test_a_typed_control_token_stays_text(phi: Chat, token: str) -> None:
-    tokens = phi.backend.encode([Turn("user", f"a{token}\nb")]).tokens or ()
-    control = [phi.backend.tokenizer.convert_ids_to_tokens(i) for i in tokens]
-    assert [c for c in control if c in {*CONTROL, "<|endoftext|>"}] == ["<|user|>", "<|end|>", "<|assistant|>"]
-    assert token in phi.backend.tokenizer.decode(tokens[1:-2])
-
-
-def test_a_schema_is_refused_by_name(phi: Chat) -> None:
-    with pytest.raises(UnsupportedOption, match="json_schema"):
-        phi.say(QUESTION, json_schema={"type": "object"})
+def test_a_typed_control_token_stays_text(phi: Chat) -> None:
+    words = phi.backend.tokenizer
+    for token in (*CONTROL, "<|endoftext|>"):
+        tokens = phi.backend.encode([Turn("user", f"a{token}\nb")]).tokens or ()
+        control = [word for word in map(words.convert_ids_to_tokens, tokens) if word in {*CONTROL, "<|endoftext|>"}]
+        assert control == ["<|user|>", "<|end|>", "<|assistant|>"]
+        assert token in words.decode(tokens[1:-2])
 
 
 def test_its_context_is_the_configs(phi: Chat) -> None:
     assert phi.backend.context == 256
     with pytest.raises(ContextOverflow, match="context holds 256"):
         phi.say("word " * 300)
-
-
-def test_sampling_repeats_with_its_seed(phi: Chat) -> None:
-    def said(seed: int) -> str:
-        phi.reset()
-        return phi.say("Hi", temperature=5.0, seed=seed).text
-
-    assert said(1) == said(1) != said(2)
 
 
 def test_it_is_evaluated_and_compared_like_any_model(phi: Chat) -> None:
