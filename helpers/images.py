@@ -8,6 +8,9 @@ CMYK and 16 bits converted. Of an animation or a file of several pages the first
 sentence: more than `MAX_PIXELS`, told by the file's header before anything is decoded (a "decompression bomb" is a
 small file that fills the memory); a strip more than `MOST_OBLONG` times as long as wide, of which nothing would be
 left; a file that is missing, empty, cut short, or no image; an array with other numbers than an image has.
+
+Of what phones make, HEIC, AVIF and MPO are read; a video (the moving part of a Live Photo), a raw photograph, JPEG XL
+and an archive are told apart by their first bytes, each with what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from helpers.errors import InvalidInput
 from helpers.records import Picture
 
 #: The formats that are opened. Pillow knows more, and one of them (EPS) starts a program on the file.
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO", "AVIF")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "ICO", "AVIF", "HEIF")
 #: Decoded, this many pixels take 200 MB.
 MAX_PIXELS = 50_000_000
 #: No model of the course looks at more than about 2,000 pixels a side.
@@ -33,6 +36,30 @@ MOST_OBLONG = 50
 JPEG_QUALITY = 90
 #: Below this many pixels on its longer side, a photograph loses what it shows.
 LEAST_SIDE = 512
+#: The brands of an ISO media file (ISO/IEC 14496-12, section 4.3) that say HEIC, and those that say raw.
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+RAW_BRANDS = {b"crx "}
+#: How files begin that phones and cameras make and that are read nowhere here: what they are, and what to do.
+RAW_PHOTO = (
+    "a raw photograph, the numbers of a sensor",
+    "Export it as JPEG, with the phone's or camera's own program.",
+)
+VIDEO = ("a video, perhaps the moving part of a Live Photo", "Give the photograph that lies beside it, or one frame.")
+JPEG_XL = ("a photograph in JPEG XL, which is not read here", "Export it as JPEG.")
+ARCHIVE = ("an archive", "Unpack it, and give one of the images in it.")
+STARTS = {
+    b"FUJIFILMCCD-RAW": RAW_PHOTO,
+    b"IIRO": RAW_PHOTO,
+    b"IIRS": RAW_PHOTO,
+    b"MMOR": RAW_PHOTO,
+    b"IIU\0": RAW_PHOTO,
+    b"\x1aE\xdf\xa3": VIDEO,
+    b"\0\0\0\x0cJXL ": JPEG_XL,
+    b"\xff\x0a": JPEG_XL,
+    b"PK\x03\x04": ARCHIVE,
+}
+#: Tags of TIFF: DNGVersion, NewSubfileType and SubIFDs (DNG specification 1.7, chapter 4).
+DNG_VERSION, SUBFILE_TYPE, SUB_IFDS = 50706, 254, 330
 _FORMS = "Give a path, a PIL image, a numpy array of height × width (× 3 or 4), or the bytes of an image file."
 
 
@@ -133,7 +160,14 @@ def _from_file(file: IO[bytes], name: str, size: int) -> Any:
 
     if size == 0:
         raise InvalidInput(f"{name} is empty: it has no bytes.", "Save or fetch it again.")
+    head = file.read(32)
+    file.seek(0)
+    _refuse_other_kinds(name, head)
     Image.init()
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     try:
         opened = Image.open(file, formats=[known for known in FORMATS if known in Image.OPEN])
     except Image.DecompressionBombError:
@@ -145,8 +179,32 @@ def _from_file(file: IO[bytes], name: str, size: int) -> Any:
         raise
     except Exception as error:  # a damaged file makes each decoder fail in its own way
         raise InvalidInput(f"{name} is damaged: its header cannot be read.", "Save or fetch it again.") from error
+    tags = getattr(opened, "tag_v2", {})
+    if DNG_VERSION in tags or (tags.get(SUBFILE_TYPE) == 1 and SUB_IFDS in tags):  # what opens is a small preview
+        raise _other_kind(name, *RAW_PHOTO)
     _refuse_size(name, *opened.size)
     return opened
+
+
+def _refuse_other_kinds(name: str, head: bytes) -> None:
+    """Refuses what a camera makes beside images, by its first bytes."""
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in RAW_BRANDS:
+            raise _other_kind(name, *RAW_PHOTO)
+        if brand not in HEIC_BRANDS | {b"avif", b"avis"}:
+            raise _other_kind(name, *VIDEO)
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):  # QuickTime without its brand
+        raise _other_kind(name, *VIDEO)
+    if head[:4] in (b"II*\0", b"MM\0*") and head[8:10] == b"CR":
+        raise _other_kind(name, *RAW_PHOTO)
+    for start, kind in STARTS.items():
+        if head.startswith(start):
+            raise _other_kind(name, *kind)
+
+
+def _other_kind(name: str, what: str, step: str) -> InvalidInput:
+    return InvalidInput(f"{name} is {what}, and no image that a model is shown.", step)
 
 
 def _from_array(array: Any) -> Any:

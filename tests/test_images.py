@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -132,6 +133,91 @@ def test_arrays_of_bytes_and_of_fractions(shape: tuple[int, ...]) -> None:
 def test_a_slice_of_an_array_is_read_as_it_looks() -> None:
     array = np.asarray(left_red_right_blue())
     assert corner(read(array[:, ::-1])) == BLUE
+
+
+# What phones and cameras make
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return saved(image, "HEIF", quality=95, **options)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_is_read_by_its_bytes_and_not_by_its_name(brand: bytes, tmp_path: Path) -> None:
+    data = heic(left_red_right_blue(400, 200)).replace(b"ftypheic", b"ftyp" + brand)
+    (tmp_path / "IMG_0001.jpg").write_bytes(data)
+    picture = read(tmp_path / "IMG_0001.jpg")
+    assert (picture.width, picture.height) == (400, 200)
+    assert corner(picture)[0] > 200 > 60 > corner(picture)[2]
+    assert read(data) == picture
+
+
+def test_heic_is_turned_once() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # which the encoder writes as the turn that HEIC has of its own
+    picture = read(heic(left_red_right_blue(400, 200), exif=exif.tobytes()))
+    assert (picture.width, picture.height) == (200, 400)
+    assert corner(picture)[0] > 200
+
+
+def test_heic_needs_no_opener_that_was_registered_before(tmp_path: Path) -> None:
+    import subprocess
+
+    (tmp_path / "a.heic").write_bytes(heic(left_red_right_blue()))
+    program = f"from helpers import images; print(images.read({str(tmp_path / 'a.heic')!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "Picture(40 × 20 pixels)"
+
+
+def test_a_damaged_heic_is_a_sentence() -> None:
+    data = heic(Image.effect_noise((200, 200), 90).convert("RGB"))
+    refused(data[:40], "damaged|not an image")
+    refused(data[: len(data) // 2], "damaged|cut short")
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "MPO"])
+def test_other_formats_of_phones_are_read(kind: str) -> None:
+    more = {"save_all": True, "append_images": [left_red_right_blue()]} if kind == "MPO" else {}
+    assert read(saved(left_red_right_blue(), kind, **more)).width == 40
+
+
+def dng(*, version: bool) -> bytes:
+    """A preview in TIFF, as a raw file begins, with the tag of DNG or with those of other makers."""
+    from PIL import TiffImagePlugin
+
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if version:
+        tags[images.DNG_VERSION] = b"\x01\x04\0\0"
+    else:
+        tags[images.SUBFILE_TYPE], tags[images.SUB_IFDS] = 1, 8
+    return saved(left_red_right_blue(), "TIFF", tiffinfo=tags)
+
+
+OTHER_KINDS = {
+    "live photo": (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
+    "mp4": (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "a video"),
+    "old mov": (b"\0\0\0\x08wide\0\0\1\0mdat", "a video"),
+    "webm": (b"\x1aE\xdf\xa3" + b"\0" * 30, "a video"),
+    "cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a raw photograph"),
+    "cr2": (b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 30, "a raw photograph"),
+    "raf": (b"FUJIFILMCCD-RAW 0201", "a raw photograph"),
+    "orf": (b"IIRO\x08\0\0\0", "a raw photograph"),
+    "rw2": (b"IIU\0\x18\0\0\0", "a raw photograph"),
+    "dng": (dng(version=True), "a raw photograph"),
+    "nef": (dng(version=False), "a raw photograph"),
+    "jxl": (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+    "jxl in a box": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    "zip": (b"PK\x03\x04" + b"\0" * 30, "an archive"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_no_photograph_is_named(kind: str) -> None:
+    data, said = OTHER_KINDS[kind]
+    refused(data, f"is .*{said}")
 
 
 # What is made smaller
