@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import InvalidInput
-from helpers.instruct.faq import Entry, Faq
+from helpers.instruct.search import Index
 
 PATH = Path(__file__).resolve().parents[2] / "data" / "agent_questions.json"
 
@@ -66,12 +66,8 @@ class Nearest:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = list(examples)
-        entries = [Entry(str(place), masked(one.question), "", one.tool) for place, one in enumerate(examples)]
-        self._faq = Faq(entries) if entries else None
+        self._index = Index(masked(one.question) for one in examples)
 
     def __call__(self, question: str, n: int) -> list[Example]:
         """The n nearest examples, the nearest last, where a model looks first."""
-        if self._faq is None:
-            return []
-        found = self._faq.search(masked(question), n)
-        return [self._examples[int(entry.id)] for entry, _ in reversed(found)]
+        return [self._examples[place] for place, _ in reversed(self._index.search(masked(question), n))]

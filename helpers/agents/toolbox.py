@@ -19,11 +19,14 @@ from typing import Annotated, Any, Literal
 from helpers.agents.tools import Between, Tool, tool
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
-from helpers.instruct.faq import Entry, Faq
+from helpers.instruct.search import Index
 
 LESSONS = Path(__file__).resolve().parents[2] / "lessons"
 #: No number of the calculator may need more bits: without a limit, 9**9**9 would fill the memory.
 MOST_BITS = 4096
+LARGEST = 1e300
+#: A number with commas between its thousands.
+THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 #: Below this a paragraph has next to no word in common with what was searched for.
 LEAST_FIT = 0.05
 
@@ -58,20 +61,24 @@ SCALES = {"celsius": (1.0, 273.15), "fahrenheit": (5 / 9, 459.67 * 5 / 9), "kelv
 
 def calculator(expression: Expression) -> str:
     """Calculates with numbers: sums, differences, products, quotients, powers, percentages."""
-    text = re.sub(r"(\d+(?:\.\d+)?)\s*%", r"(\1/100)", expression).replace(",", "").replace("^", "**")
-    for written, meant in {"×": "*", "·": "*", "÷": "/", "−": "-", " of ": "*"}.items():
+    text = THOUSANDS.sub(lambda number: number[0].replace(",", ""), expression)
+    if "," in text:
+        raise InvalidInput("A comma only stands between thousands, as in 1,250; a decimal is written with a point.")
+    text = re.sub(r"(\d+(?:\.\d+)?)\s*%", r"(\1/100)", text)
+    for written, meant in {"^": "**", "×": "*", "·": "*", "÷": "/", "−": "-", " of ": "*"}.items():
         text = text.replace(written, meant)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the parser's remarks on odd code are not for the learner
-            tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise InvalidInput(f"{expression!r} is no expression of numbers.") from None
-    return _number(_reckon(tree.body))
+            return _number(_reckon(ast.parse(text.strip(), mode="eval").body))
+    except (SyntaxError, MemoryError, RecursionError):
+        raise InvalidInput("This is no expression of numbers, or one with too many brackets.") from None
 
 
 def convert_units(value: float, from_unit: Unit, to_unit: Unit) -> str:
     """Converts a measurement to another unit: length, mass, temperature, volume, time, speed."""
+    if not abs(value) <= LARGEST:  # nor is "not a number"
+        raise InvalidInput(f"The value must be a number between -{LARGEST:g} and {LARGEST:g}.")
     if from_unit in SCALES and to_unit in SCALES:
         (size, zero), (new_size, new_zero) = SCALES[from_unit], SCALES[to_unit]
         kelvins = value * size + zero
@@ -86,10 +93,12 @@ def convert_units(value: float, from_unit: Unit, to_unit: Unit) -> str:
 
 def search_course(query: Query) -> str:
     """Looks something up in the lessons of this course on language models."""
-    entry, fit = _lessons().search(query, 1)[0]
+    paragraphs, index = _lessons()
+    place, fit = index.search(query, 1)[0]
     if fit < LEAST_FIT:
         raise InvalidInput(f"The lessons say nothing about {query!r}.")
-    return f"{entry.answer} [{entry.source}]"
+    heading, text = paragraphs[place]
+    return f"{text} [{heading}]"
 
 
 def text_statistics(text: Text) -> str:
@@ -122,7 +131,7 @@ def course_tools(translating: Chat) -> list[Tool]:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if abs(exponent) * math.log2(max(2.0, abs(base))) > MOST_BITS:
+    if abs(exponent) * math.log2(max(2.0, abs(base))) > MOST_BITS:  # so that it is not even begun
         raise InvalidInput("The power is too large to write down.")
     return base**exponent
 
@@ -131,52 +140,54 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul},
     **{ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Pow: _power},
 }
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"sqrt": math.sqrt, "abs": abs, "round": round}
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"sqrt": lambda value: value**0.5, "abs": abs, "round": round}
 
 
 def _reckon(node: ast.expr) -> Any:
     """The value of an expression; anything but numbers, operators and three functions is refused, never run."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            return value
+            return _bounded(value)
         case ast.UnaryOp(op=ast.USub(), operand=inner):
             return -_reckon(inner)
         case ast.UnaryOp(op=ast.UAdd(), operand=inner):
             return _reckon(inner)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _bounded(_OPERATORS[type(op)], _reckon(left), _reckon(right))
+            return _acted(_OPERATORS[type(op)], _reckon(left), _reckon(right))
         case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _FUNCTIONS:
-            return _bounded(_FUNCTIONS[name], _reckon(inner))
-    raise InvalidInput(f"The calculator knows numbers and + - * / // ** %, not {ast.unparse(node)!r}.")
+            return _acted(_FUNCTIONS[name], _reckon(inner))
+    raise InvalidInput(
+        "The calculator knows numbers, + - * / // ** %, brackets, sqrt, abs and round, and nothing else."
+    )
 
 
-def _bounded(act: Callable[..., Any], *numbers: Any) -> Any:
+def _acted(act: Callable[..., Any], *numbers: Any) -> Any:
     try:
-        result = act(*numbers)
-    except InvalidInput:
-        raise
+        return _bounded(act(*numbers))
     except ZeroDivisionError:
         raise InvalidInput("Nothing can be divided by zero.") from None
-    except (OverflowError, ValueError):
-        raise InvalidInput("The result is no number that can be written down.") from None
-    if isinstance(result, complex):
+    except OverflowError:
+        raise InvalidInput("The result is too large to write down.") from None
+
+
+def _bounded(value: Any) -> Any:
+    """The value if it is a real number that can be written down."""
+    if isinstance(value, complex):
         raise InvalidInput("The result is not a real number.")
-    if isinstance(result, float) and not math.isfinite(result):
-        raise InvalidInput("The result is no number that can be written down.")
-    if isinstance(result, int) and result.bit_length() > MOST_BITS:
-        raise InvalidInput("The result is too large to write down.")
-    return result
+    if not math.isfinite(value) if isinstance(value, float) else value.bit_length() > MOST_BITS:
+        raise InvalidInput("The number is too large to write down.")
+    return value
 
 
 def _number(value: float) -> str:
     """An integer in full, any other number to ten digits."""
-    return str(value) if isinstance(value, int) else f"{value:.10g}"
+    return str(value) if isinstance(_bounded(value), int) else f"{value:.10g}"
 
 
 @cache
-def _lessons() -> Faq:
-    """The paragraphs of the lessons, each under its heading; tables, lists of sources and drawings are left out."""
-    entries: list[Entry] = []
+def _lessons() -> tuple[list[tuple[str, str]], Index]:
+    """The paragraphs of the lessons under their headings; tables, lists of sources and drawings are left out."""
+    found: list[tuple[str, str]] = []
     for path in sorted(LESSONS.glob("[0-9]*.md")):
         heading = path.stem
         for block in re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split("\n\n"):
@@ -185,5 +196,5 @@ def _lessons() -> Faq:
                 heading = line.lstrip("# ")
             prose = " ".join(line for line in text.splitlines() if not line.startswith(("#", "|")))
             if heading != "Sources" and len(prose) > 60 and not prose.startswith("Notebook:"):
-                entries.append(Entry(f"{path.stem} {len(entries)}", heading, prose, f"{path.stem}, {heading}"))
-    return Faq(entries)
+                found.append((f"{path.stem}, {heading}", prose))
+    return found, Index(f"{heading.partition(', ')[2]} {prose}" for heading, prose in found)

@@ -135,12 +135,12 @@ def _open(setting: Setting, card: ModelCard, path: Path | None) -> Chat:
 def _speed(chat: Chat, setting: Setting) -> dict[str, Any]:
     """Time to the first token and rates, each with its spread; the first answer warms up and tells how long is long."""
     chat = chat.another(reuse_prompt=False)
-    first = _ask(chat, PROMPT, SHORTEST)
+    first = _answer(chat, PROMPT, SHORTEST)
     repeats = setting.repeats if first.ttft_seconds < setting.seconds else 1  # reading alone takes too long
     each = setting.seconds / repeats - first.ttft_seconds
     rate = first.decode_tokens_per_second or SHORTEST
     tokens = round(min(LONGEST, max(SHORTEST, each * rate)))
-    replies = [_ask(chat, PROMPT, tokens) for _ in range(repeats)]
+    replies = [_answer(chat, PROMPT, tokens) for _ in range(repeats)]
     prompt_tokens = replies[0].prompt_tokens
     measured = {
         "ttft_seconds": [reply.ttft_seconds for reply in replies],
@@ -159,16 +159,13 @@ def _quality(chat: Chat, setting: Setting) -> dict[str, Any]:
     """The greedy answers to the fixed questions, and the perplexity where there is one."""
     clear, unclear = agreement.questions("clear"), agreement.questions("open")
     asked, longest = ([*clear[:2], unclear[0]], BRIEF) if setting.brief else ([*clear, *unclear], LONGEST)
-    answers = {row["prompt"]: _ask(chat, row["prompt"], min(longest, row["max_new_tokens"])).text for row in asked}
+    answers = {row["prompt"]: _answer(chat, row["prompt"], min(longest, row["max_new_tokens"])).text for row in asked}
     passage = ". ".join(agreement.text().split(". ")[:2]) if setting.brief else None
     return {"answers": answers, "perplexity": agreement.perplexity(chat, passage)}
 
 
-def _ask(chat: Chat, prompt: str, tokens: int) -> Reply:
-    chat.reset()
-    reply = chat.say(prompt, max_new_tokens=tokens)
-    chat.reset()
-    return reply
+def _answer(chat: Chat, prompt: str, tokens: int) -> Reply:
+    return chat.another().say(prompt, max_new_tokens=tokens)
 
 
 def _files(setting: Setting, card: ModelCard) -> Path | None:

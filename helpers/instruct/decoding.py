@@ -16,7 +16,6 @@ positions, which is stored with the notebook, and then the sliders, which are no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -27,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import InvalidInput
 from helpers.records import Sampling
+from helpers.words import words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,8 +169,8 @@ def repetition(text: str, n: int = 3) -> float | None:
 
 def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     """The runs of n neighbouring words, in lower case; a character of a language without spaces is a word."""
-    words = re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+", text.lower())
-    return list(zip(*(words[start:] for start in range(n)), strict=False))
+    found = words(text.lower())
+    return list(zip(*(found[start:] for start in range(n)), strict=False))
 
 
 def _numbers(values: Any) -> Numbers:

@@ -1,25 +1,21 @@
 """A support bot that answers from a small FAQ and says so when nothing in it fits.
 
-Retrieval comes first and no model is in it: words that are rare in the FAQ weigh more (TF-IDF, Salton and Buckley
-1988), and an entry fits a question when both point in the same direction and the FAQ knows the question's words at
-all. Below a threshold the bot says that it does not know. Above it, a model may word the answer; what it writes is
-shown only when every number and nearly every word of it stands in the entry, and always with its source.
+Retrieval comes first and no model is in it (see search.py). Below a threshold the bot says that it does not know.
+Above it, a model may word the answer; what it writes is shown only when every number and nearly every word of it stands
+in the entry, and always with its source.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
+from helpers.instruct.search import Index, content_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +24,6 @@ DONT_KNOW = "I don't know: our help pages say nothing about that."
 #: At least this share of the content words of a model's answer has to stand in the entry.
 GROUNDED_SHARE = 0.8
 PROMPT = "{answer}\n\nUse only the text above. {question}"
-#: Words that say how a sentence is built and not what it is about.
-STOP_WORDS = frozenset(
-    """a an the is are was be been am do does did i you we it my your our me us this that there of in on at for to with
-    from by and or if as so can could will would shall may must should have has had what which who when where why how
-    please not no yes""".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +62,7 @@ class Faq:
         self.entries, self.threshold = tuple(entries), threshold
         if not self.entries:
             raise InvalidInput("An FAQ without entries answers nothing.", "Give at least one entry.")
+        self._index = Index(entry.text for entry in self.entries)
 
     @classmethod
     def load(cls, path: str | Path) -> Faq:
@@ -82,26 +73,17 @@ class Faq:
         return faq
 
     def search(self, question: str, n: int = 3) -> list[tuple[Entry, float]]:
-        """The n entries that fit best, each with its fit from 0 to 1: cosine × √(share of the question known).
-
-        The cosine alone forgives words that the entry lacks; the share, weighed like the words, does not.
-        """
-        asked = self._weighed(question)
-        fits = []
-        for entry, words in zip(self.entries, self._vectors, strict=True):
-            cosine = sum(weight * words.get(word, 0.0) for word, weight in asked.items())
-            fits.append((entry, cosine * math.sqrt(self._known(question, words))))
-        return sorted(fits, key=lambda found: -found[1])[:n]
+        """The n entries that fit best, each with its fit from 0 to 1."""
+        return [(self.entries[place], fit) for place, fit in self._index.search(question, n)]
 
     def answer(self, question: str, chat: Chat | None = None) -> Answer:
-        """The bot's answer. With a chat, whose history is cleared, a model words it where it stays with the page."""
+        """The bot's answer. With a chat, whose history is left alone, a model words it where it stays with the page."""
         entry, fit = self.search(question, 1)[0]
         if fit <= self.threshold:
             return Answer(DONT_KNOW, "refusal", None, fit)
         if chat is not None:
-            chat.reset()
-            reply = chat.say(PROMPT.format(question=question, answer=entry.answer), max_new_tokens=60, stop=("\n",))
-            chat.reset()
+            asked = PROMPT.format(question=question, answer=entry.answer)
+            reply = chat.another().say(asked, max_new_tokens=60, stop=("\n",))
             if reply.finish_reason == "stop" and grounded(reply.text, f"{entry.question} {entry.answer}"):
                 return Answer(reply.text.strip(), "the model's words", entry.source, fit)
         return Answer(entry.answer, "the page's words", entry.source, fit)
@@ -135,30 +117,6 @@ class Faq:
             )
         return pd.DataFrame(rows)
 
-    @cached_property
-    def _entries_with(self) -> Counter[str]:
-        return Counter(word for entry in self.entries for word in set(content_words(entry.text)))
-
-    @cached_property
-    def _vectors(self) -> list[dict[str, float]]:
-        return [self._weighed(entry.text) for entry in self.entries]
-
-    def _rarity(self, word: str) -> float:
-        """Inverse document frequency, one added to both counts so that a word the FAQ lacks is the rarest."""
-        return math.log((1 + len(self.entries)) / (1 + self._entries_with[word])) + 1
-
-    def _weighed(self, text: str) -> dict[str, float]:
-        """The text as a vector of length one: (1 + log of the count) × rarity for each word."""
-        counts = Counter(content_words(text))
-        weights = {word: (1 + math.log(count)) * self._rarity(word) for word, count in counts.items()}
-        length = math.sqrt(sum(weight**2 for weight in weights.values())) or 1.0
-        return {word: weight / length for word, weight in weights.items()}
-
-    def _known(self, question: str, entry: Mapping[str, float]) -> float:
-        words = set(content_words(question))
-        total = sum(self._rarity(word) for word in words)
-        return sum(self._rarity(word) for word in words if word in entry) / total if total else 0.0
-
 
 def grounded(text: str, source: str) -> bool:
     """Whether the text stays with its source: no number of its own, and hardly a word.
@@ -169,19 +127,3 @@ def grounded(text: str, source: str) -> bool:
     if not words or any(word.isdigit() and word not in known for word in words):
         return False
     return sum(word in known for word in words) / len(words) >= GROUNDED_SHARE
-
-
-def content_words(text: str) -> list[str]:
-    """The words that say what a text is about, in lower case and without common English endings.
-
-    >>> content_words("Can I return the lamps?")
-    ['return', 'lamp']
-    """
-    return [_stem(word) for word in re.findall(r"[^\W_]+", text.lower()) if word not in STOP_WORDS]
-
-
-def _stem(word: str) -> str:
-    """A word without its ending: cruder than Porter's stemmer, enough for some dozens of entries."""
-    if len(word) > 4:
-        return re.sub(r"(ing|ed|es|s|e|y)$", "", word)
-    return word[:-1] if len(word) > 3 and word.endswith("s") else word

@@ -25,13 +25,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import InvalidInput
-
-#: Resamples of the bootstrap: the ends of its interval then move by less than a tenth of its width between seeds.
-RESAMPLES = 2000
 
 
 # ROUGE is written out here because its usual package is a source archive of 2022, and the well-kept ones bring a
@@ -95,6 +93,8 @@ def _longest_common_subsequence(one: list[str], two: list[str]) -> int:
 
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+#: At so many places a JSON object is looked for: each failure costs a look through the whole answer.
+MOST_BRACES = 1000
 TASKS = ("generation", "completion", "summarisation", "translation", "extraction", "prompting")
 
 
@@ -240,17 +240,20 @@ def _prompting(item: Item, answer: str) -> dict[str, bool | float]:
 def first_object(answer: str) -> dict[str, Any] | None:
     """The first JSON object in an answer, whatever stands around it; None where there is none that is whole.
 
-    >>> first_object('Sure! ```json {"city": "Lund"}``` Anything else?')
+    >>> first_object('I take {tool}: ```json {"city": "Lund"}``` Anything else?')
     {'city': 'Lund'}
     """
-    start = answer.find("{")
-    if start < 0:
-        return None
-    try:
-        found: dict[str, Any] = json.JSONDecoder().raw_decode(answer[start:])[0]
-    except ValueError:
-        return None
-    return found
+    for begin in islice(re.finditer(r'\{\s*["}]', answer), MOST_BRACES):
+        try:
+            found: dict[str, Any] = json.JSONDecoder().raw_decode(answer, begin.start())[0]
+            return found
+        except json.JSONDecodeError as error:
+            # An object that was cut off is no answer, and neither are the parts of it that are whole.
+            if error.msg.startswith("Unterminated") or not answer[error.pos :].strip():
+                return None
+        except (ValueError, RecursionError):  # a number of thousands of digits, brackets in thousands
+            return None
+    return None
 
 
 def _same(found: object, wanted: object) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import InvalidInput
+from helpers.words import words
 
 #: Other people's packages, tests, and large parts that a Python may come without.
 LEFT_OUT = set("site-packages dist-packages test tests idlelib lib2to3 ensurepip pydoc_data __pycache__".split())
@@ -69,8 +70,9 @@ def arithmetic(count: int, seed: int = 0) -> Iterator[Document]:
 def clean(documents: Iterable[Document]) -> list[Document]:
     """The documents as tidy Unicode, without those that are too short or hold little but numbers and signs.
 
-    Characters are composed (NFC), trailing blanks and runs of empty lines go, control characters too. Generated sums
-    are meant to be numbers and stay.
+    Characters are composed (NFC), trailing blanks and runs of empty lines go, control characters too. Lines end as
+    `str.splitlines` ends them, so also at a lone carriage return or U+2028. Generated sums are meant to be numbers and
+    stay.
     """
     tidied = (replace(d, text=_tidy(d.text)) for d in documents)
     return [d for d in tidied if len(d.text) >= SHORTEST and (d.kind == "arithmetic" or _letters(d.text) > 0.4)]
@@ -93,14 +95,14 @@ def duplicates(documents: Iterable[Document], *, share: float = 0.5) -> set[int]
     return found
 
 
-def shingles(text: str, words: int = SHINGLE) -> set[int]:
-    """The hashes of every run of so many words; a shorter text is one run.
+def shingles(text: str, length: int = SHINGLE) -> set[int]:
+    """The hashes of every run of so many words, or characters of a script without spaces; a shorter text is one run.
 
-    >>> len(shingles("a b c d", words=3))
-    2
+    >>> len(shingles("a b c d", 3)), len(shingles("你好吗", 2))
+    (2, 2)
     """
-    parts = re.findall(r"\w+|[^\w\s]", text)
-    runs = (" ".join(parts[n : n + words]) for n in range(max(1, len(parts) - words + 1)))
+    parts = words(text, signs=True)
+    runs = (" ".join(parts[n : n + length]) for n in range(max(1, len(parts) - length + 1)))
     # Python's own hash() of a string changes with each process.
     return {int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs}
 
@@ -143,7 +145,7 @@ def _of_module(path: Path, name: str) -> Iterator[Document]:
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError):  # templates and files in old encodings
         return
-    lines = source.splitlines()
+    lines = source.split("\n")  # as the parser counts them: to it, a form feed ends no line
     docstrings = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -170,10 +172,9 @@ def _topics(folder: Path) -> Iterator[Document]:
 
 
 def _tidy(text: str) -> str:
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").expandtabs(4))
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    lines = (line.expandtabs(4) for line in unicodedata.normalize("NFC", text).splitlines())
+    tidied = ("".join(c for c in line if unicodedata.category(c) != "Cc").rstrip() for line in lines)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(tidied)).strip()
 
 
 def _letters(text: str) -> float:

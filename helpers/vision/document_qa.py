@@ -83,10 +83,10 @@ def by_model(chat: Chat, *, conversation: bool = False) -> Road:
     def answer(page: Page, document: Document, question: Question) -> str:
         text = _as_text(cells(page, document)) or page.text
         prompt = PROMPT.format(name=document.name, text=text, question=question.text)
+        asked = chat.another()
         if not conversation:
-            return chat.complete(EXAMPLE + prompt, max_new_tokens=12, stop="\n").text.strip()
-        chat.reset()
-        return chat.say(f"{prompt} {BRIEFLY}", max_new_tokens=24).text.strip()
+            return asked.complete(EXAMPLE + prompt, max_new_tokens=12, stop="\n").text.strip()
+        return asked.say(f"{prompt} {BRIEFLY}", max_new_tokens=24).text.strip()
 
     return answer
 
@@ -139,8 +139,8 @@ def is_right(reply: str, question: Question, document: Document) -> bool:
 
 
 def _see(chat: Chat, document: Document, question: Question) -> str:
-    chat.reset()
-    return chat.say(f"{question.text} {BRIEFLY}", images=[document.image], max_new_tokens=24).text.strip()
+    asked = f"{question.text} {BRIEFLY}"
+    return chat.another().say(asked, images=[document.image], max_new_tokens=24).text.strip()
 
 
 def _row(road: str, document: Document, question: Question, reply: str) -> dict[str, object]:

@@ -159,22 +159,17 @@ def ask_caption(chat: Chat, frame: Image) -> str:
     """What the model sees in a frame: it is asked for colour and shape, and the sentence is made of its two words."""
     words = []
     for question, known in (("what color is the shape?", COLOURS), ("what shape is in the image?", SHAPES)):
-        chat.reset()
-        answer = chat.say(question, images=[frame], max_new_tokens=16).text.lower()
+        answer = chat.another().say(question, images=[frame], max_new_tokens=16).text.lower()
         # A large model answers in a sentence, which holds the word.
         words.append(next((word for word in re.findall(r"\w+", answer) if word in known), answer.strip()))
-    chat.reset()
     return caption(*words)
 
 
 def summarise(chat: Chat, captions: Sequence[str]) -> Reply:
     """A summary of a video by a language model, which gets the captions and has seen no frame."""
     told = "\n".join(f"Scene {number}: {text}" for number, text in enumerate(captions, start=1))
-    chat.reset()
-    request = "These are the scenes of a short video, in order:\n{}\nDescribe the video in a few sentences."
-    reply = chat.say(request.format(told), max_new_tokens=160)
-    chat.reset()
-    return reply
+    request = f"These are the scenes of a short video, in order:\n{told}\nDescribe the video in a few sentences."
+    return chat.another().say(request, max_new_tokens=160)
 
 
 def score_cuts(found: Sequence[int], true: Sequence[int]) -> dict[str, int]:

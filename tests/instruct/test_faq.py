@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.chat import Chat
 from helpers.errors import InvalidInput
 from helpers.instruct import faq
-from helpers.instruct.faq import Entry, Faq
+from helpers.instruct.faq import Faq
 from helpers.intervals import Rate
-from talk import fresh
+from helpers.records import Turn
+from talk import fresh, scripted
 
 PATH = Path(__file__).parents[2] / "data" / "faq.json"
 DATA = json.loads(PATH.read_text(encoding="utf-8"))
@@ -62,16 +62,6 @@ def test_every_expected_entry_exists():
     assert {item["entry"] for part in ("dev", "test") for item in DATA[part]} <= known | {None}
 
 
-def test_a_rare_word_decides():
-    small = Faq([Entry("a", "The lamp is red", "red", "1"), Entry("b", "The lamp is cold", "cold", "2")])
-    assert [entry.id for entry, _ in small.search("a cold lamp")] == ["b", "a"]
-
-
-def test_unknown_words_lower_the_fit():
-    known, diluted = (SHOP.search(q, 1)[0][1] for q in ("Can I track my parcel?", "Can I track my whale and my uncle?"))
-    assert diluted < known
-
-
 @pytest.mark.parametrize("question", ["", "the of and", "???", "你好"])
 def test_a_question_without_known_words_fits_nothing(question):
     assert SHOP.answer(question).wording == "refusal"
@@ -90,33 +80,25 @@ def test_grounded_means_no_number_and_hardly_a_word_of_its_own(text, stays):
     assert faq.grounded(text, "You can return an order within 30 days of delivery.") is stays
 
 
-class Says(Chat):
-    """A chat that gives one answer, whatever it is asked."""
-
-    def __init__(self, chat, text):
-        super().__init__(chat.backend, chat.card, system=None, sampling=chat.sampling, shorten=False)
-        self.text = text
-
-    def say(self, text, **sampling):
-        from dataclasses import replace
-
-        return replace(super().say("Hi", max_new_tokens=1), text=self.text, finish_reason="stop")
-
-
 @pytest.mark.parametrize(
     ("text", "wording"), [("Our warranty is 3 years.", "the model's words"), ("It is 25 years!", "the page's words")]
 )
-def test_an_invented_number_is_replaced_by_the_page(llama, card, text, wording):
-    answer = SHOP.answer("How long is the warranty?", Says(fresh(llama, card), text))
+def test_an_invented_number_is_replaced_by_the_page(text, wording):
+    answer = SHOP.answer("How long is the warranty?", scripted(text))
     assert answer.wording == wording
     assert answer.source == "Products, 1"
 
 
-def test_the_models_answer_leaves_no_history(llama, card):
-    chat = fresh(llama, card)
-    answer = SHOP.answer("How long is the warranty?", chat)
-    assert answer.source in str(answer)
-    assert chat.history == ()
+def test_the_model_is_asked_outside_the_chats_history_which_stays():
+    before = (Turn("user", "Hi"), Turn("assistant", "Hello"))
+    chat = scripted("Our warranty is 3 years.", history=before)
+    SHOP.answer("How long is the warranty?", chat)
+    assert chat.history == before
+    assert len(chat.backend.asked[0][0]) == 1
+
+
+def test_the_embedded_model_words_an_answer(llama, card):
+    assert "Products" in str(SHOP.answer("How long is the warranty?", fresh(llama, card)))
 
 
 def test_an_outside_question_is_refused_before_any_model_is_asked():

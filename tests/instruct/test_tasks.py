@@ -112,6 +112,27 @@ def test_extraction_tells_form_from_content(answer: str, valid: bool, fields: fl
     assert result == {"valid": valid, "exact": valid and fields == 100, "fields": pytest.approx(fields)}
 
 
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ('I use {tool}: {"tool": "add"}', {"tool": "add"}),
+        ('{"tool": "add"} and {"tool": "sub"}', {"tool": "add"}),
+        ('```json\n{"tool":\n "add"}\n``` done', {"tool": "add"}),
+        ('a set {1, 2}, a dict {\'tool\': 1}, then {"tool": "add"}', {"tool": "add"}),
+        ('{"open: {"tool": "add"}', {"tool": "add"}),
+        ('{{"tool": "add"}}', {"tool": "add"}),
+        ('{"tool": "add", "arguments": {"a": 1}', None),
+        ('{"tool": {}, "text": "cut o', None),
+        ('{"a": ' * 9000, None),
+        ('{"n": ' + "9" * 5000 + "}", None),
+        ("{" * 50_000, None),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_the_first_object_that_is_whole_is_found(answer: str, found: dict[str, str] | None) -> None:
+    assert tasks.first_object(answer) == found
+
+
 def test_the_schema_describes_every_extraction() -> None:
     for i in load("extraction", style="schema"):
         assert i.json_schema is not None

@@ -75,6 +75,32 @@ def test_a_copy_under_another_title_is_found() -> None:
     assert corpus.duplicates(documents) == {1}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "敏捷的棕色狐狸跳过了那只懒惰的狗而七个巫师安静地煮着一壶浓浓的红茶",
+        "素早い茶色の狐がのろまな犬を飛び越える間に魔法使いが茶を煎れる",
+        "สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ",
+    ],
+)
+def test_a_copy_is_found_where_words_have_no_spaces(text: str) -> None:
+    other = text[::-1]
+    documents = [Document("code", name, part) for name, part in (("a", text), ("b", f"题 {text[2:]}"), ("c", other))]
+    assert corpus.duplicates(documents) == {1}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\f", "\v", "\x1e"])
+def test_lines_stay_apart_however_they_end(end: str) -> None:
+    assert corpus.clean([Document("code", "a", f"{PROSE}{end}{PROSE}")])[0].text == f"{PROSE.strip()}\n{PROSE.strip()}"
+
+
+def test_a_docstring_is_cut_out_of_a_module_with_a_form_feed(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(f'x = 1\n\f\ndef f():\n    """{PROSE}"""\n    return x\n', encoding="utf-8")
+    code = corpus.collect(tmp_path, sums=0)[0].text
+    assert "wizards" not in code
+    assert "return x" in code
+
+
 def test_the_splits_share_no_source_and_no_document() -> None:
     documents = [Document("code", f"module {n % 200}", f"{PROSE}{n}") for n in range(400)]
     kept, held = corpus.split(documents, 0.2)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.errors import BackendUnavailable, InvalidInput
+from helpers.records import Turn
 from helpers.vision import document_qa as qa
 from helpers.vision import documents, ocr
 from helpers.vision import ocr as scores
 from helpers.vision.documents import Question
 from helpers.vision.ocr import Line, Page, read_text
-from talk import fresh
+from talk import fresh, scripted
 
 TABLE = (("Product", "Stock", "Price"), ("Lamp", "12", "99"), ("Desk", "34", "250"))
 
@@ -249,40 +249,33 @@ def test_the_language_model_finds_a_price_in_the_text(llama, card, receipt, rece
 
 
 def test_in_a_conversation_it_is_shown_the_page_and_no_example(receipt, receipt_page):
-    chat = Knows("5.97")
+    chat = scripted("5.97")
     assert qa.by_model(chat, conversation=True)(receipt_page, receipt, receipt.questions[0]) == "5.97"
-    assert "Butter: 5.97" in chat.heard[0]
-    assert "Pen" not in chat.heard[0]
+    heard = chat.backend.asked[0][0][-1].text
+    assert "Butter: 5.97" in heard
+    assert "Pen" not in heard
 
 
 # A model that sees
 
 
-class Knows:
-    """Stands in for a chat that sees: it gives one answer and keeps what it was shown."""
-
-    def __init__(self, answer: str) -> None:
-        self.answer, self.heard, self.shown, self.resets = answer, [], [], 0
-
-    def reset(self) -> None:
-        self.resets += 1
-
-    def say(self, text, *, images=(), **_):
-        self.heard.append(text)
-        self.shown += images
-        return SimpleNamespace(text=self.answer)
-
-
 def test_a_model_that_sees_gets_the_picture_with_each_question(receipt):
-    chat = Knows(dict(receipt.cells)["Total"])
+    chat = scripted(dict(receipt.cells)["Total"])
     rows = qa.ask(chat, receipt)
-    assert chat.shown == [receipt.image] * len(receipt.questions)
-    assert chat.resets == len(receipt.questions)
+    assert [len(turns[-1].images) for turns, _ in chat.backend.asked] == [1] * len(receipt.questions)
     assert list(rows.loc[rows["right"], "question"]) == ["What is the total?", "How much did everything cost together?"]
 
 
+def test_a_chat_that_was_lent_keeps_its_history(receipt, receipt_page):
+    chat = scripted("Bread", history=[Turn("user", "Hi"), Turn("assistant", "Hello")])
+    qa.ask(chat, receipt)
+    qa.by_model(chat, conversation=True)(receipt_page, receipt, receipt.questions[0])
+    assert [turn.text for turn in chat.history] == ["Hi", "Hello"]
+    assert all(len(turns) == 1 for turns, _ in chat.backend.asked)
+
+
 def test_a_model_that_sees_is_a_road_like_the_others(receipt, already_read):
-    rows = qa.scored({"end to end": qa.end_to_end(Knows("Bread"))}, [receipt])
+    rows = qa.scored({"end to end": qa.end_to_end(scripted("Bread"))}, [receipt])
     assert rows["right"].sum() == sum(q.answer == "Bread" for q in receipt.questions)
 
 

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from helpers.errors import InvalidInput
+from helpers.records import Turn
 from helpers.vision import video
 from helpers.vision.video import Scene
+from talk import scripted
 
 STILL = Scene("circle", "red", (240, 245, 250), 8, (32, 32), (32, 32), (24, 24))
 MOVING = replace(STILL, start=(20, 20), end=(44, 44), widths=(20, 28))
-
-
-class Seer:
-    """A chat that sees: it answers each question with the next of its words and keeps what it was asked."""
-
-    def __init__(self, *words: str) -> None:
-        self.words, self.asked = list(words), []
-
-    def say(self, text: str, **options: Any) -> Any:
-        self.asked.append((text, options.get("images")))
-        return SimpleNamespace(text=self.words.pop(0))
-
-    def reset(self) -> None:
-        """It remembers nothing anyway."""
 
 
 def test_a_clip_has_the_frames_of_its_scenes() -> None:
@@ -117,20 +103,28 @@ def test_most_cuts_of_random_clips_are_found() -> None:
 
 
 def test_a_caption_is_made_of_two_answers() -> None:
-    seer, frame = Seer("It is red.", "circle"), video.film([STILL]).frames[0]
-    assert video.ask_caption(seer, frame) == "A red circle."  # type: ignore[arg-type]
-    assert [images for _, images in seer.asked] == [[frame], [frame]]
+    seer, frame = scripted("It is red.", "circle"), video.film([STILL]).frames[0]
+    assert video.ask_caption(seer, frame) == "A red circle."
+    assert [len(turns[-1].images) for turns, _ in seer.backend.asked] == [1, 1]
 
 
 def test_an_answer_without_a_known_word_is_kept_as_it_is() -> None:
-    seer = Seer("purple", "a blob ")
-    assert video.ask_caption(seer, video.film([STILL]).frames[0]) == "A purple a blob."  # type: ignore[arg-type]
+    seer = scripted("purple", "a blob ")
+    assert video.ask_caption(seer, video.film([STILL]).frames[0]) == "A purple a blob."
 
 
 def test_the_summary_is_asked_with_every_caption_in_order() -> None:
-    seer = Seer("A film.")
-    video.summarise(seer, ["A red circle.", "A teal triangle."])  # type: ignore[arg-type]
-    assert "Scene 1: A red circle.\nScene 2: A teal triangle." in seer.asked[0][0]
+    writer = scripted("A film.")
+    video.summarise(writer, ["A red circle.", "A teal triangle."])
+    assert "Scene 1: A red circle.\nScene 2: A teal triangle." in writer.backend.asked[0][0][-1].text
+
+
+def test_the_chats_that_were_lent_keep_their_history() -> None:
+    chat = scripted("red", history=[Turn("user", "Hi"), Turn("assistant", "Hello")])
+    video.ask_caption(chat, video.film([STILL]).frames[0])
+    video.summarise(chat, ["A red circle."])
+    assert [turn.text for turn in chat.history] == ["Hi", "Hello"]
+    assert all(len(turns) == 1 for turns, _ in chat.backend.asked)
 
 
 def test_cuts_are_counted_three_ways() -> None:
