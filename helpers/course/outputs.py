@@ -27,6 +27,8 @@ WINDOWS_HOME = re.compile(
     re.IGNORECASE,
 )
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
+#: What a cell says of itself: nbval's markers, and in words what its picture shows, for those who cannot see it.
+KEPT = ("tags", "alt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 #: Kinds of data whose text is base64, and so names no folder.
 PICTURES = ("image/png", "image/jpeg", "image/gif", "application/pdf")
@@ -79,7 +81,7 @@ def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
     )
     count = 0
     for cell in notebook.cells:
-        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "tags"})
+        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key in KEPT})
         if cell.cell_type != "code":
             continue
         cell.outputs = [kept for output in cell.outputs if (kept := _clean_output(output, root)) is not None]
@@ -88,6 +90,8 @@ def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
+            if "alt" in cell.metadata and "image/png" in output.get("data", {}):
+                output.metadata.setdefault("image/png", NotebookNode())["alt"] = cell.metadata.alt
     return notebook
 
 

@@ -249,6 +249,14 @@ def test_counts_run_from_one_and_skip_empty_cells() -> None:
     assert [cell.execution_count for cell in cleaned.cells] == [1, None, 2]
 
 
+def test_what_a_cell_says_of_its_picture_is_stored_with_the_picture() -> None:
+    shown = [new_output("display_data", data={"image/png": "iVBORw0KGgo="}), new_output("stream", text="x")]
+    cell = new_code_cell("draw()", outputs=shown, metadata={"alt": "A line that rises.", "jupyter": {}})
+    cleaned = outputs.clean(new_notebook(cells=[cell]), ROOT).cells[0]
+    assert cleaned.metadata == {"alt": "A line that rises."}
+    assert cleaned.outputs[0].metadata["image/png"] == {"alt": "A line that rises."}
+
+
 def test_cleaning_twice_changes_nothing_and_leaves_the_original() -> None:
     notebook = new_notebook(cells=[new_code_cell("1", outputs=[new_output("stream", text=f"{ROOT}\x1b[0m")])])
     once = outputs.clean(notebook, ROOT)

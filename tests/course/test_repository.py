@@ -177,6 +177,15 @@ def test_markers_are_tags_and_no_line_of_a_learners_code() -> None:
     assert found_in(NOTEBOOKS, lambda path: re.findall(r"(?mi)^\s*# *nbval[-\w]*", code_of(path))) == {}
 
 
+def test_every_stored_picture_is_told_in_a_sentence() -> None:
+    def silent(path: Path) -> list[str]:
+        pictures = [(cell, o) for cell in cells(path, "code") for o in cell.outputs if "image/png" in o.get("data", {})]
+        alts = [(cell.id, o.metadata.get("image/png", {}).get("alt", "")) for cell, o in pictures]
+        return [cell for cell, alt in alts if len(alt.split()) < 6]
+
+    assert found_in(NOTEBOOKS, silent) == {}
+
+
 def test_a_notebook_asks_a_question_and_its_cells_have_ids() -> None:
     def wrong(path: Path) -> str:
         book = nbformat.read(path, as_version=4)
