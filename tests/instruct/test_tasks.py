@@ -48,7 +48,7 @@ def test_prompts_have_no_open_slots_and_answers_a_limit(task: str) -> None:
         for i in load(task, style=style):
             assert i.text in i.prompt
             assert "{text}" not in i.prompt
-            assert 1 <= i.max_new_tokens <= 64
+            assert 1 <= i.max_new_tokens <= 256  # room to finish: an answer that is cut off says nothing
 
 
 def test_a_right_answer_scores_full_points() -> None:
