@@ -59,7 +59,9 @@ class Engine(Backend):
         precision = precision or machine.precision()
         if precision not in PRECISIONS:
             raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
-        require_memory(card.parameters * PRECISIONS[precision], card.title)  # before anything is downloaded for it
+        # Before anything is downloaded for it. A file may store more numbers than the model has parameters.
+        numbers = (card.gguf.numbers if card.gguf else None) or card.parameters
+        require_memory(numbers * PRECISIONS[precision], card.title)
         folder = sources.folder(card)
         import torch
         from transformers import AutoTokenizer

@@ -1,57 +1,202 @@
 """From a GGUF file to the folder of safetensors that transformers loads in a second.
 
-Transformers reads a GGUF itself, but unpacks it anew at every load and, for SmolLM2, forgets that its tokenizer
-splits numbers into digits. So the file is converted once: weights unpacked to bfloat16, tokenizer mended, saved.
+Transformers reads a GGUF itself, but unpacks it anew at every load, holds all of it while it does, and, for SmolLM2,
+forgets that its tokenizer splits numbers into digits. So the file is converted once, tensor by tensor: weights unpacked
+to bfloat16 and renamed, tokenizer mended, saved in pieces that no machine is too small for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import DamagedFile
-from helpers.models.files import sha256
+from helpers.errors import DamagedFile, ModelUnavailable
+from helpers.machine import require_memory
+from helpers.models import gguf_head
+from helpers.models.files import is_file_with, sha256
+from helpers.models.gguf_head import Head
 
 #: Part of the manifest: a folder that an older recipe made is made again.
 RECIPE = 1
 MANIFEST = "manifest.json"
+#: Bytes of weights in one file. A model that fits in one keeps the name that transformers gives it.
+PIECE_BYTES = 512_000_000
+#: How many numbers are unpacked at once: as 32 bits with their scales beside them they take several times the room.
+AT_ONCE = 4_000_000
+#: Bytes of memory that unpacking takes beside the piece at hand: 1.04 GB were measured in all, torch with them.
+UNPACKING_BYTES = 600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a kind of model is called in transformers, and what llama.cpp changed of its weights.
+
+    `interleaved` names the matrices whose rows llama.cpp puts in another order, since its rotary embedding turns
+    neighbouring numbers and that of transformers the two halves of a head.
+    """
+
+    name: str
+    interleaved: tuple[str, ...] = ()
+
+
+FAMILIES = {"llama": Family("Llama", ("attn_q", "attn_k")), "qwen2": Family("Qwen2")}
+#: What llama.cpp calls the parts of a model, and what transformers calls them, in both families.
+OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+INSIDE = {
+    **{f"attn_{short}": f"self_attn.{short}_proj" for short in "qkv"},
+    **{f"ffn_{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")},
+    "attn_output": "self_attn.o_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
 
 
 def gguf_to_folder(source: Path, folder: Path, *, context: int) -> None:
     """Writes `source` as a folder of bf16 safetensors with its tokenizer and a manifest of hashes."""
-    import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import GenerationConfig
 
-    where, name = str(source.parent), source.name
+    head = gguf_head.read(source)
+    largest = 2 * max(math.prod(tensor.shape) for tensor in head.tensors.values())
+    require_memory(max(largest, PIECE_BYTES) + UNPACKING_BYTES, f"Unpacking {source.name}")
+    folder.mkdir()
     with _quietly():
-        # Without dequantize the model keeps GGUF blocks, which save_pretrained cannot write.
-        model = AutoModelForCausalLM.from_pretrained(
-            where, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )
-        tokenizer = _tokenizer(source)
+        config = _config(head, context)
+        config.save_pretrained(folder)
+        GenerationConfig.from_model_config(config).save_pretrained(folder)
+        _weights(source, head, folder)
+        tokenizer = _tokenizer(source, head)
         tokenizer.model_max_length = context
-        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     write_manifest(folder, source_sha256=sha256(source))
+
+
+def _config(head: Head, context: int) -> Any:
+    """The config that transformers would have found beside the weights."""
+    import torch
+    import transformers
+
+    kind = head.values["general.architecture"]
+    if kind not in FAMILIES or head.values.get(f"{kind}.rope.scaling.type", "none") != "none":
+        raise ModelUnavailable(
+            f"The course converts GGUF files of {' and '.join(FAMILIES)} without scaled positions; this is {kind!r}.",
+            "Open it with backend='llamacpp'.",
+        )
+    value = {key.removeprefix(f"{kind}."): value for key, value in head.values.items()}
+    name, heads = FAMILIES[kind].name, value["attention.head_count"]
+    config = getattr(transformers, f"{name}Config")(
+        architectures=[f"{name}ForCausalLM"],
+        vocab_size=head.counts["tokenizer.ggml.tokens"],
+        hidden_size=value["embedding_length"],
+        intermediate_size=value["feed_forward_length"],
+        num_hidden_layers=value["block_count"],
+        num_attention_heads=heads,
+        num_key_value_heads=value.get("attention.head_count_kv", heads),
+        max_position_embeddings=context,
+        rms_norm_eps=value["attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_theta": value.get("rope.freq_base", 10_000.0), "rope_type": "default"},
+        tie_word_embeddings="output.weight" not in head.tensors,
+        bos_token_id=value.get("tokenizer.ggml.bos_token_id"),
+        eos_token_id=value.get("tokenizer.ggml.eos_token_id"),
+        pad_token_id=value.get("tokenizer.ggml.padding_token_id"),
+    )
+    config.dtype = torch.bfloat16
+    return config
+
+
+def _weights(source: Path, head: Head, folder: Path) -> None:
+    """Writes every tensor in bf16, under transformers' name; one piece at a time is in memory."""
+    from safetensors.torch import save_file
+    from tqdm import tqdm
+
+    pieces = list(_pieces(head))
+    places: dict[str, str] = {}
+    with tqdm(total=len(head.tensors), desc=f"{source.name} → bf16", unit="tensor", leave=False) as bar:
+        for number, names in enumerate(pieces, start=1):
+            piece = {}
+            for name in names:
+                piece[_renamed(name)] = _unpacked(source, head, name)
+                bar.update()
+            file = f"model-{number:05}-of-{len(pieces):05}.safetensors" if len(pieces) > 1 else "model.safetensors"
+            save_file(piece, folder / file, metadata={"format": "pt"})
+            places |= dict.fromkeys(piece, file)
+    if len(pieces) > 1:
+        size = 2 * sum(math.prod(tensor.shape) for tensor in head.tensors.values())
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def _pieces(head: Head) -> Iterator[list[str]]:
+    """The tensors' names, as many together as one file holds."""
+    names: list[str] = []
+    size = 0
+    for name, tensor in head.tensors.items():
+        more = 2 * math.prod(tensor.shape)
+        if names and size + more > PIECE_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += more
+    yield names
+
+
+def _renamed(name: str) -> str:
+    """A tensor's name in transformers.
+
+    >>> _renamed("blk.3.attn_q.bias"), _renamed("token_embd.weight")
+    ('model.layers.3.self_attn.q_proj.bias', 'model.embed_tokens.weight')
+    """
+    layer = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if layer and layer[2] in INSIDE:
+        return f"model.layers.{layer[1]}.{INSIDE[layer[2]]}.{layer[3]}"
+    part, _, kind = name.rpartition(".")
+    if part not in OUTSIDE or kind != "weight":
+        raise ValueError(f"it holds a tensor {name}, which the course does not know")
+    return f"{OUTSIDE[part]}.{kind}"
+
+
+def _unpacked(source: Path, head: Head, name: str) -> Any:
+    """One tensor in bf16, its rows in transformers' order."""
+    import numpy as np
+    import torch
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    tensor = head.tensors[name]
+    kind = GGMLQuantizationType(tensor.kind)
+    block, size = GGML_QUANT_SIZES[kind]
+    width, rows = tensor.shape[0], math.prod(tensor.shape[1:])
+    stored = np.memmap(source, np.uint8, "r", tensor.start, (rows, width // block * size))
+    numbers = torch.empty((rows, width), dtype=torch.bfloat16)
+    step = max(1, AT_ONCE // width)
+    for start in range(0, rows, step):
+        packed = np.array(stored[start : start + step])  # a copy, since torch warns of memory that is not ours
+        numbers[start : start + step] = torch.from_numpy(dequantize(packed, kind))
+    architecture, part = head.values["general.architecture"], name.split(".")[-2]
+    if part in FAMILIES[architecture].interleaved:
+        which = "head_count_kv" if part == "attn_k" else "head_count"
+        heads = head.values[f"{architecture}.attention.{which}"]
+        numbers = numbers.reshape(heads, -1, 2, width).transpose(1, 2)
+    return numbers.reshape(tensor.shape[::-1]).contiguous()
 
 
 def tokenizer_to_folder(source: Path, folder: Path) -> None:
     """Writes the tokenizer and the chat template of a GGUF file as transformers keeps them."""
     with _quietly():
-        _tokenizer(source).save_pretrained(folder)
+        _tokenizer(source, gguf_head.read(source)).save_pretrained(folder)
 
 
-def _tokenizer(source: Path) -> Any:
-    from gguf import GGUFReader
+def _tokenizer(source: Path, head: Head) -> Any:
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-    cut = GGUFReader(source).fields.get("tokenizer.ggml.pre")
-    if cut is not None and cut.contents() == "smollm":
+    if head.values.get("tokenizer.ggml.pre") == "smollm":
         # What this word stands for in llama.cpp: one token a digit, then bytes.
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
             [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
@@ -72,7 +217,8 @@ def is_whole(folder: Path, *, source_sha256: str) -> bool:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if (manifest["recipe"], manifest["source_sha256"]) != (RECIPE, source_sha256):
             return False
-        return all(sha256(folder / name) == digest for name, digest in manifest["files"].items())
+        files = [(folder / name, digest) for name, digest in manifest["files"].items()]
+        return all(is_file_with(file, digest, file.stat().st_size) for file, digest in files)
     except (OSError, ValueError, KeyError):
         return False
 

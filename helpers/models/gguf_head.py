@@ -12,7 +12,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,24 @@ MOST_PAIRS, MOST_TENSORS, MOST_ITEMS, MOST_DIMENSIONS = 1 << 16, 1 << 20, 1 << 2
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: its shape, the fastest dimension first, as llama.cpp counts; its number format; where it begins."""
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Numbers, texts and short lists of numbers by key in `values`; the length of every list by key in `counts`.
 
-    `tensors` has each tensor's shape by its name, the fastest dimension first, as llama.cpp counts.
+    `tensors` are in the order of the file, by name; their `start` is a place in the file.
     """
 
     values: Mapping[str, Any]
     counts: Mapping[str, int]
-    tensors: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, Tensor]
 
 
 def read(path: Path) -> Head:
@@ -75,14 +84,14 @@ class _Reader:
                 counts[key], values[key] = self._list()
             else:
                 values[key] = self._value(kind)
-        places = dict(self._tensor() for _ in range(tensors))
+        found = [self._tensor() for _ in range(tensors)]
         alignment = values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"its alignment is {alignment!r}")
         start = self._at + -self._at % alignment
-        if start + max((offset for _, offset in places.values()), default=0) >= len(self._data):
+        if start + max((tensor.start for _, tensor in found), default=0) >= len(self._data):
             raise ValueError("it is cut short")
-        return Head(values, counts, {name: shape for name, (shape, _) in places.items()})
+        return Head(values, counts, {name: replace(tensor, start=start + tensor.start) for name, tensor in found})
 
     def _number(self, code: str) -> Any:
         (value,) = struct.unpack_from(f"<{code}", self._data, self._at)
@@ -127,11 +136,10 @@ class _Reader:
         self._at += count * struct.calcsize(f"<{_NUMBERS[kind]}")
         return count, None
 
-    def _tensor(self) -> tuple[str, tuple[tuple[int, ...], int]]:
-        """A tensor's name, its shape, and where its weights begin, counted from those of the first."""
+    def _tensor(self) -> tuple[str, Tensor]:
+        """A tensor's name, and the tensor with its start as it is written, counted from the first one's."""
         name, dimensions = self._text(), self._number("I")
         if dimensions > MOST_DIMENSIONS:
             raise ValueError(f"a tensor claims to have {dimensions:,} dimensions")
         shape = tuple(self._number("Q") for _ in range(dimensions))
-        self._number("I")  # its number format
-        return name, (shape, self._number("Q"))
+        return name, Tensor(shape, kind=self._number("I"), start=self._number("Q"))

@@ -219,7 +219,7 @@ def _gguf(path: Path) -> tuple[int, Shape | None]:
         return numbers
 
     # Angles that some files bring along are no parameters.
-    parameters = sum(math.prod(shape) for name, shape in head.tensors.items() if not name.startswith("rope_"))
+    parameters = sum(math.prod(t.shape) for name, t in head.tensors.items() if not name.startswith("rope_"))
     layers, hidden, context = (values(key)[0] for key in ("block_count", "embedding_length", "context_length"))
     heads = max(values("attention.head_count"))
     if not (layers and hidden and context):

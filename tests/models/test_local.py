@@ -55,7 +55,9 @@ def plain(tmp_path: Path) -> Path:
 def test_the_head_says_what_the_formats_own_reader_says(card: ModelCard) -> None:
     file = sources.gguf(card)
     ours, theirs = gguf_head.read(file), GGUFReader(file)
-    assert {t.name: tuple(int(n) for n in t.shape) for t in theirs.tensors} == ours.tensors
+    assert {t.name: (tuple(int(n) for n in t.shape), t.tensor_type.value, t.data_offset) for t in theirs.tensors} == {
+        name: (tensor.shape, tensor.kind, tensor.start) for name, tensor in ours.tensors.items()
+    }
     for key in ("general.architecture", "llama.rope.freq_base", "tokenizer.ggml.pre", "tokenizer.chat_template"):
         assert ours.values[key] == theirs.fields[key].contents()
     assert ours.counts["tokenizer.ggml.merges"] == len(theirs.fields["tokenizer.ggml.merges"].data)

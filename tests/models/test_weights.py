@@ -154,5 +154,5 @@ def test_a_folder_with_a_changed_file_is_not_whole(tmp_path: Path) -> None:
 
 def test_a_gguf_that_is_none_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(CONTENT)
-    with pytest.raises(DamagedFile, match="could not be converted"):
+    with pytest.raises(DamagedFile, match="cannot be read as a GGUF file"):
         convert.gguf_to_folder(tmp_path / "model.gguf", tmp_path / "out", context=8192)
