@@ -21,7 +21,7 @@ from helpers.agents.agent import Agent
 from helpers.agents.toolbox import course_tools
 from helpers.backends import echo
 from helpers.chat import Chat, open_chat
-from helpers.instruct import evaluate, tasks
+from helpers.instruct import coding, evaluate, tasks
 from helpers.intervals import Spread
 from helpers.records import Prompt, Sampling, Turn
 
@@ -162,6 +162,29 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Code:
+    """The twenty functions, each tried by its tests in a process of its own."""
+
+    cap: int = 384
+    whole: bool = True
+    backend: str = "llamacpp"
+
+    def material(self) -> object:
+        return [[task.prompt, task.tests] for task in coding.code_tasks()]
+
+    def rows(self, rung: Rung, limit: int | None) -> list[Row]:
+        found = coding.solve(rung.chat(self.backend), coding.code_tasks()[:limit], max_new_tokens=self.cap)
+        kept = ("new_tokens", "cut", "passed")
+        return [
+            {"item": row["function"], "group": ALL, "answer": row["code"]} | {name: row[name] for name in kept}
+            for row in found.to_dict("records")
+        ]
+
+    def baseline(self) -> list[Row]:
+        return []
+
+
+@dataclass(frozen=True)
 class Comprehension:
     """The hundred questions, by log-likelihood: divided by the option's characters, and undivided."""
 
@@ -268,6 +291,7 @@ PARTS: dict[str, Part] = {
     "prompting, step by step": Task("prompting", "step by step", 384),
     "agent with a schema": Calls(constrained=True),
     "agent without a schema": Calls(constrained=False),
+    "code": Code(),
     "comprehension": Comprehension(),
     "bias": Bias(),
     "speed": Speed(),

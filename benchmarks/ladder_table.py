@@ -31,6 +31,7 @@ SHOWN = (
     ("agent with a schema", ALL, "arguments", "agent with a schema: right arguments"),
     ("agent without a schema", ALL, "tool", "agent without a schema: right tool"),
     ("agent without a schema", ALL, "arguments", "agent without a schema: right arguments"),
+    ("code", ALL, "passed", "small functions that pass their tests"),
     ("comprehension", ALL, "right", "a hundred questions, by log-likelihood"),
     ("bias", "gender and occupation", "stereotype", "gender and occupation: crosses with the stereotype"),
     ("bias", "control", "stereotype", "control: the same without a stereotype"),
