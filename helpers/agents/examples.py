@@ -2,7 +2,7 @@
 
 A small model copies the examples in front of it, above all the last one, rather than that it understands what a tool
 is for. So it is shown those that are nearest to the question (Liu et al. 2022, "What Makes Good In-Context Examples
-for GPT-3?"), the nearest last. Near means: rare words in common, whatever the numbers and the quoted texts are.
+for GPT-3?"), the nearest last. Near means: rare words in common (BM25), whatever the numbers and the quoted texts are.
 """
 
 from __future__ import annotations

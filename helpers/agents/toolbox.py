@@ -27,8 +27,6 @@ MOST_BITS = 4096
 LARGEST = 1e300
 #: A number with commas between its thousands.
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-#: Below this a paragraph has next to no word in common with what was searched for.
-LEAST_FIT = 0.05
 
 Expression = Annotated[str, "numbers with + - * / ** % and brackets", Between(1, 80)]
 Text = Annotated[str, "the text itself", Between(1, 200)]
@@ -95,7 +93,7 @@ def search_course(query: Query) -> str:
     """Looks something up in the lessons of this course on language models."""
     paragraphs, index = _lessons()
     place, fit = index.search(query, 1)[0]
-    if fit < LEAST_FIT:
+    if not fit:  # not a word in common
         raise InvalidInput(f"The lessons say nothing about {query!r}.")
     heading, text = paragraphs[place]
     return f"{text} [{heading}]"

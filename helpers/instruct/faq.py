@@ -1,6 +1,6 @@
 """A support bot that answers from a small FAQ and says so when nothing in it fits.
 
-Retrieval comes first and no model is in it (see search.py). Below a threshold the bot says that it does not know.
+Retrieval comes first, by meaning or by words (see search.py). Below a threshold the bot says that it does not know.
 Above it, a model may word the answer; what it writes is shown only when every number and nearly every word of it stands
 in the entry, and always with its source.
 """
@@ -8,14 +8,14 @@ in the entry, and always with its source.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
-from helpers.instruct.search import Index, content_words
+from helpers.instruct.search import Fits, Index, by_meaning, content_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """All of it that a question may have words in common with."""
+        """All of it that a question is compared with."""
         return " ".join([self.question, *self.also, self.answer])
 
 
@@ -56,24 +56,31 @@ class Answer:
 
 
 class Faq:
-    """Entries that can be searched, and the bot that answers from them."""
+    """Entries that can be searched by a `measure` of search.py, and the bot that answers from them."""
 
-    def __init__(self, entries: Iterable[Entry], threshold: float = 0.0) -> None:
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        threshold: float = 0.0,
+        *,
+        measure: Callable[[Sequence[str]], Fits] = by_meaning,
+    ) -> None:
         self.entries, self.threshold = tuple(entries), threshold
         if not self.entries:
             raise InvalidInput("An FAQ without entries answers nothing.", "Give at least one entry.")
-        self._index = Index(entry.text for entry in self.entries)
+        self._index = Index((entry.text for entry in self.entries), measure)
 
     @classmethod
-    def load(cls, path: str | Path) -> Faq:
+    def load(cls, path: str | Path, measure: Callable[[Sequence[str]], Fits] = by_meaning) -> Faq:
         """The FAQ of a JSON file with `entries`, its threshold chosen on the questions of its `dev` list."""
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-        faq = cls(Entry(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in data["entries"])
+        entries = [Entry(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in data["entries"]]
+        faq = cls(entries, measure=measure)
         faq.threshold = faq.choose_threshold(data["dev"])
         return faq
 
     def search(self, question: str, n: int = 3) -> list[tuple[Entry, float]]:
-        """The n entries that fit best, each with its fit from 0 to 1."""
+        """The n entries that fit best, each with its fit."""
         return [(self.entries[place], fit) for place, fit in self._index.search(question, n)]
 
     def answer(self, question: str, chat: Chat | None = None) -> Answer:
