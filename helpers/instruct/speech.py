@@ -1,17 +1,22 @@
-"""An accessible reader: how easy a text is to read, and its sound where this system has a voice.
+"""An accessible reader: how easy a text is to read, and its sound.
 
-A language model writes text, not sound. The voice is a program of the system: espeak-ng on Linux, `say` on macOS,
-System.Speech on Windows. Where there is none, the text itself is what the reader gets.
+A language model of this course writes text, not sound. The English voice is a small model of its own, hibari, which
+lies in its package and runs on every system. Other languages take a program of the system: espeak-ng on Linux, `say` on
+macOS, System.Speech on Windows. Where there is none, the text itself is what the reader gets.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,14 @@ class Spoken:
     def __repr__(self) -> str:
         return f"Spoken({self.note!r})"
 
+    @property
+    def seconds(self) -> float:
+        """How long the sound lasts; 0 without sound."""
+        if self.wav is None:
+            return 0.0
+        with wave.open(io.BytesIO(self.wav)) as sound:
+            return sound.getnframes() / sound.getframerate()
+
     def player(self) -> Any:
         """A widget that plays the sound in the browser and is not stored; None without sound."""
         if self.wav is None:
@@ -58,8 +71,13 @@ def _powershell(wav: str) -> list[str]:
     return ["powershell", "-NoProfile", "-Command", f"& {{{WINDOWS_SCRIPT}}} '{quoted}'"]
 
 
-#: Each engine's program, and the command that turns standard input into a sound file. Only espeak is told the language.
+def _hibari(wav: str, _: str) -> list[str]:
+    return [sys.executable, "-I", "-X", "utf8", "-m", "hibari.cli", "-o", wav]
+
+
+#: Each engine's name, and the command that turns standard input into a sound file. Only espeak is told the language.
 ENGINES: dict[str, Callable[[str, str], list[str]]] = {
+    "hibari": _hibari,
     "espeak-ng": _espeak("espeak-ng"),
     "espeak": _espeak("espeak"),
     "say": lambda wav, _: ["say", "-o", wav, "--data-format=LEI16@22050", "-f", "-"],
@@ -67,9 +85,15 @@ ENGINES: dict[str, Callable[[str, str], list[str]]] = {
 }
 
 
-def engine() -> str | None:
-    """The name of the first engine that is installed here; None where there is none."""
-    return next((name for name in ENGINES if shutil.which(name)), None)
+def engine(language: str = "en") -> str | None:
+    """The name of the first engine here that can be asked for the language; None where there is none."""
+    return next((name for name in ENGINES if _is_here(name, language)), None)
+
+
+def _is_here(name: str, language: str) -> bool:
+    if name == "hibari":
+        return language.lower().partition("-")[0] == "en" and find_spec(name) is not None
+    return shutil.which(name) is not None
 
 
 def speak(text: str, language: str = "en") -> Spoken:
@@ -78,9 +102,9 @@ def speak(text: str, language: str = "en") -> Spoken:
         raise InvalidInput("There is nothing to read aloud.", "Give a text.")
     if not LANGUAGE.fullmatch(language):
         raise InvalidInput(f"{language!r} is no code of a language.", "Write it as in 'en', 'sv' or 'zh'.")
-    name = engine()
+    name = engine(language)
     if name is None:
-        return Spoken(text, None, None, "no voice on this system, so the text stays text")
+        return Spoken(text, None, None, f"no voice for {language!r} on this system, so the text stays text")
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         problem = _run(ENGINES[name](str(wav), language), text)

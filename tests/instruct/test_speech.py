@@ -34,6 +34,7 @@ def test_the_text_reaches_the_voice_as_it_is(voice, text):
 def test_a_sound_has_a_player_and_a_text_has_none():
     assert bytes(speech.Spoken("Hi", "say", b"RIFF", "").player().value) == b"RIFF"
     assert speech.Spoken("Hi", None, None, "").player() is None
+    assert speech.Spoken("Hi", None, None, "").seconds == 0
 
 
 def test_without_a_voice_the_text_stays_text(monkeypatch):
@@ -61,11 +62,17 @@ def test_a_voice_that_never_ends_is_stopped(voice, monkeypatch):
     assert "TimeoutExpired" in speech.speak("Hello.").note
 
 
-@pytest.mark.skipif(speech.engine() is None, reason="no voice is installed here")
-def test_the_voice_of_this_system_makes_a_sound_file():
-    spoken = speech.speak("Hello, reader.")
-    assert spoken.wav is None or spoken.wav[:4] == b"RIFF"
-    assert spoken.engine == speech.engine()
+def test_english_is_spoken_on_every_system():
+    short, long = speech.speak("Hello."), speech.speak("Hello, reader – the lamp costs 25 euros. 你好")
+    assert (short.engine, long.wav[:4]) == ("hibari", b"RIFF")
+    assert 0.3 < short.seconds < long.seconds < 10
+
+
+@pytest.mark.parametrize("language", ["sv", "zh"])
+def test_another_language_takes_a_voice_of_the_system(voice, language):
+    assert speech.engine(language) != "hibari"
+    voice(ECHO)
+    assert speech.speak("Hej.", language).engine == sys.executable
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
