@@ -14,6 +14,7 @@ import json
 import math
 import numbers
 import reprlib
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 
 from helpers import backends, catalog, images
 from helpers.backends import Backend
-from helpers.backends.streams import until_stop
+from helpers.backends.streams import LOOK_SECONDS, until_stop
 from helpers.errors import ChatClosed, ContextOverflow, InvalidInput, RemoteError
 from helpers.models import local
 from helpers.records import Chunk, FinishReason, ModelCard, Picture, Prompt, Reply, Sampling, Turn
@@ -47,7 +48,8 @@ NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[float], bool], str]]
 class Stream(Iterator[str]):
     """An answer as it is written: iterate for its pieces of text; afterwards `reply` is the whole of it.
 
-    Leaving early (`close`) stops the engine; what came until then is the reply, with finish reason "cancelled".
+    Leaving early (`close`) stops the engine; what came until then is the reply, with finish reason "cancelled". Another
+    thread may close it too, also while the prompt is still being read.
     The time to the first token runs from the call to the first token's arrival; the decode rate counts the tokens
     after it.
     """
@@ -62,6 +64,7 @@ class Stream(Iterator[str]):
         remember: Callable[[Reply], None] | None = None,
     ) -> None:
         self.reply: Reply | None = None
+        self._cancelled, self._reading = False, threading.RLock()
         self._backend, self._model, self._dropped, self._remember = backend, model, dropped_turns, remember
         self._started = time.perf_counter()
         self._chunks = until_stop(backend.generate(prompt, sampling), sampling.stop)
@@ -70,10 +73,14 @@ class Stream(Iterator[str]):
         self._first_at = self._last_at = self._started
 
     def __next__(self) -> str:
+        with self._reading:
+            return self._next()
+
+    def _next(self) -> str:
         while self.reply is None:
             _refuse_closed(self._backend)
             try:
-                chunk = next(self._chunks, None)
+                chunk = None if self._cancelled else next(self._chunks, None)
             except RemoteError as error:
                 # What arrived is kept and marked, and stays out of the history: it is nobody's whole answer.
                 self._remember = None
@@ -81,7 +88,8 @@ class Stream(Iterator[str]):
                 error.reply = self.reply
                 raise
             if chunk is None:
-                self._finish(self._last.finish_reason or "stop")
+                self._chunks.close()
+                self._finish("cancelled" if self._cancelled else self._last.finish_reason or "stop")
                 break
             self._read_clock(chunk)
             if chunk.text:
@@ -89,12 +97,23 @@ class Stream(Iterator[str]):
                 return chunk.text
         raise StopIteration
 
+    def cancel(self) -> None:
+        """Asks the engine to stop, and waits for nothing: whoever iterates finds the answer ended."""
+        self._cancelled = True
+        if self.reply is None:
+            self._backend.cancel()
+
     def close(self, *, keep: bool = True) -> None:
         """Stops the engine if it is still writing; `keep` makes what came until then the reply."""
-        if self.reply is None:
-            self._chunks.close()
-            if keep:
-                self._finish("cancelled")
+        while not self._reading.acquire(timeout=LOOK_SECONDS):  # another thread waits for the engine
+            self.cancel()
+        try:
+            if self.reply is None:
+                self._chunks.close()
+                if keep:
+                    self._finish("cancelled")
+        finally:
+            self._reading.release()
 
     def _read_clock(self, chunk: Chunk) -> None:
         # A chunk without a new token (the end, a held-back piece) is no time spent on decoding.

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -62,6 +63,8 @@ class Backend(ABC):
     image_text: str | None = ""
     #: Whether the chat has closed it: its model is no longer in memory.
     closed: bool = False
+    #: What `cancel` sets; `generate` makes a new one for each answer.
+    _cancel: threading.Event = threading.Event()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -119,6 +122,10 @@ class Backend(ABC):
             f"{who} reads only text on the backend {self.name!r}: it cannot look at an image.",
             f"Open a model that sees: {', '.join(seeing)}.",
         )
+
+    def cancel(self) -> None:
+        """Ends the answer that is being written or the prompt that is being read, from any thread; what came stays."""
+        self._cancel.set()
 
     def close(self) -> None:
         """Frees what the engine holds; closing twice is harmless."""

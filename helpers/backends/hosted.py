@@ -83,7 +83,6 @@ class Hosted(Backend):
         # The course's own server runs llama.cpp without a vision projector.
         self.sees = "image" in card.modalities and not provider.our_server
         self.retries = 0
-        self._cancel = threading.Event()
         client(self.route, trust=self.trust).close()  # refuses what spoils every request
         if provider.our_server:
             offered = fetch(self.route, "/props")
@@ -152,10 +151,6 @@ class Hosted(Backend):
             schema = {"name": "answer", "schema": dict(sampling.json_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return self._run(lambda: self._pieces(body))
-
-    def cancel(self) -> None:
-        """Ends the call that runs now, from any thread; what came of it stays."""
-        self._cancel.set()
 
     def close(self) -> None:
         self.cancel()

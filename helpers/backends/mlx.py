@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from threading import Event
 from typing import Any
 
 from helpers.backends import Backend
@@ -19,7 +20,13 @@ from helpers.models import sources
 from helpers.models.engine_files import BITS, converted
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
+#: How many tokens of a prompt a processor reads before a look whether to stop; a GPU reads four times as many.
+PREFILL_TOKENS = 128
 SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
+
+
+class _Left(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class Engine(Backend):
@@ -102,6 +109,12 @@ class Engine(Backend):
         from mlx_lm.sample_utils import make_logits_processors
 
         penalty = None if sampling.repetition_penalty == 1 else sampling.repetition_penalty
+        self._cancel = cancelled = Event()
+
+        def look(*_: int) -> None:
+            if cancelled.is_set():
+                raise _Left
+
         known = self._recall(ids) if reuse else self._forget()
         steps = generate_step(
             mx.array(ids[known:]),
@@ -114,12 +127,15 @@ class Engine(Backend):
                 for process in make_logits_processors(repetition_penalty=penalty, repetition_context_size=self.context)
             ],
             prompt_cache=self._cache,
+            prefill_step_size=PREFILL_TOKENS if mx.default_device() == mx.cpu else 4 * PREFILL_TOKENS,
+            prompt_progress_callback=look,
         )
         self._cached = list(ids)
-        with closing(steps):
+        with closing(steps), suppress(_Left):
             for token, _ in steps:
                 self._cached.append(token)
                 yield token
+                look()
 
     def _recall(self, ids: list[int]) -> int:
         """Cuts the KV cache to what it has in common with a new prompt; how many tokens that is."""

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from helpers import images, machine
@@ -23,6 +24,8 @@ from helpers.models import engine_files, templates
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
 CONFIG = "genai_config.json"
+#: How many tokens of a prompt are read before a look whether to stop.
+PREFILL_TOKENS = 128
 #: What stands for the n-th image of a conversation, for each type of model that sees.
 IMAGE_TEXTS = {"phi3v": "<|image_{}|>\n", "phi4mm": "<|image_{}|>"}
 
@@ -124,11 +127,17 @@ class Engine(Backend):
         if sampling.json_schema is not None:
             parameters.set_guidance("json_schema", json.dumps(dict(sampling.json_schema)))
         generator = og.Generator(self._model, parameters)
-        if self.sees:
+        self._cancel = cancelled = Event()
+        if self.sees:  # images and text are read in one call, which nothing ends
             generator.set_inputs(self._seen(prompt))
         else:
-            generator.append_tokens(list(ids))
+            for start in range(0, len(ids), PREFILL_TOKENS):
+                if cancelled.is_set():
+                    return
+                generator.append_tokens(list(ids[start : start + PREFILL_TOKENS]))
         for _ in range(sampling.max_new_tokens):
+            if cancelled.is_set():
+                return
             generator.generate_next_token()
             yield int(generator.get_next_tokens()[0])
             if generator.is_done():

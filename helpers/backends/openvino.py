@@ -4,6 +4,9 @@ It is given token ids from the course's tokenizer, since its own reading of a GG
 It reads the format Q4_1 with a loss: a block's minimum, a real number in the file, becomes a whole number of steps. For
 the embedded model that costs as much again as rounding its weights to 4 bits did: each about 9 % of a weight, root mean
 square.
+
+It asks whether to stop after each token of an answer and never while it reads a prompt, so that reading a long one
+cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -99,7 +102,10 @@ class Engine(Backend):
         ids = list(prompt.tokens or ())
         if not ids:
             raise InvalidInput("The prompt is empty.")
-        tokens: Iterator[int] = iterate(lambda put, cancelled: self._run(ids, sampling, put, cancelled))
+        self._cancel = Event()
+        tokens: Iterator[int] = iterate(
+            lambda put, cancelled: self._run(ids, sampling, put, cancelled), cancelled=self._cancel
+        )
         yield from self._vocabulary.chunks(tokens, len(ids))
 
     def _run(self, ids: list[int], sampling: Sampling, put: Any, cancelled: Event) -> None:

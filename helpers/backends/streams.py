@@ -24,24 +24,26 @@ LOOK_SECONDS = 0.1
 def iterate(
     work: Callable[[Callable[[_Item], None], threading.Event], None],
     *,
+    cancelled: threading.Event | None = None,
     cancel: threading.Event | None = None,
     longest: Callable[[], float] | None = None,
 ) -> Iterator[_Item]:
     """What `work(put, cancelled)` puts, as it comes; an exception in the thread is raised here.
 
     Closing the iterator sets `cancelled` and waits until the thread has seen it, so that an engine is never left
-    running behind the learner's back. `work` must look at `cancelled` between two items.
+    running behind the learner's back. `work` must look at `cancelled` between two items, and more often where an item
+    takes long. Another thread that sets it ends the work too; the iteration then ends as if all had come.
 
     With `cancel`, which another thread may set, the iteration ends at any moment. With `longest`, the seconds that the
     next item may take, it ends in a TimeoutError that tells them. The thread, which is then in a read that ends by
     itself, is not waited for.
     """
     items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    cancelled = threading.Event()
+    left = threading.Event() if cancelled is None else cancelled
 
     def run() -> None:
         try:
-            work(lambda item: items.put(("item", item)), cancelled)
+            work(lambda item: items.put(("item", item)), left)
             items.put(("end", None))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the consumer must hear of it
             items.put(("error", error))
@@ -56,10 +58,14 @@ def iterate(
             if kind == "error":
                 raise value
             yield value
+    except BaseException:
+        left.set()
+        raise
     finally:
-        cancelled.set()
         if cancel is None:
             thread.join()
+        else:
+            left.set()
 
 
 def _next(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +18,8 @@ from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 
 #: Bytes of one weight in the precisions that this backend can compute with.
 PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2}
+#: How many tokens of a prompt are read in one pass: attention over a long one would be a minute in one operation.
+PREFILL_TOKENS = 512
 #: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
 ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>", "<end_of_utterance>")
 
@@ -93,7 +96,10 @@ class Engine(Backend):
         ids, shown = list(prompt.tokens or ()), _shown(prompt.turns)
         stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
         backend_tokenizer = self.tokenizer.backend_tokenizer
-        tokens: Iterator[int] = iterate(lambda put, cancelled: self._run(ids, shown, sampling, put, cancelled))
+        self._cancel = Event()
+        tokens: Iterator[int] = iterate(
+            lambda put, cancelled: self._run(ids, shown, sampling, put, cancelled), cancelled=self._cancel
+        )
         for token in tokens:
             new_tokens += 1
             ended = token in self._ends
@@ -109,14 +115,14 @@ class Engine(Backend):
         prompt = torch.tensor([ids], device=self.model.device)
         features = self.eyes.look(shown).features if self.eyes and shown else {}
         vision.use_adapter(self.model, bool(shown))
-        with torch.random.fork_rng(), torch.inference_mode():
+        with torch.random.fork_rng(), torch.inference_mode(), _leaving(self.model, cancelled) as arrived:
             torch.manual_seed(sampling.seed)
             self.model.generate(
                 inputs=prompt,
                 attention_mask=torch.ones_like(prompt),
                 **{name: self._placed(value) for name, value in features.items()},
-                generation_config=self._config(sampling),
-                streamer=_Streamer(put),
+                generation_config=self._config(sampling, None if features else PREFILL_TOKENS),
+                streamer=_Streamer(put, arrived),
                 stopping_criteria=StoppingCriteriaList([lambda *_, **__: cancelled.is_set()]),
             )
 
@@ -124,7 +130,7 @@ class Engine(Backend):
         """A tensor on the model's device; real numbers in the model's precision."""
         return values.to(self.model.device, self.model.dtype if values.is_floating_point() else None)
 
-    def _config(self, sampling: Sampling) -> Any:
+    def _config(self, sampling: Sampling, prefill_tokens: int | None) -> Any:
         from transformers import GenerationConfig
 
         options: dict[str, Any] = {"do_sample": False}
@@ -136,6 +142,7 @@ class Engine(Backend):
             repetition_penalty=float(sampling.repetition_penalty),
             eos_token_id=self._ends,
             pad_token_id=self._ends[0],
+            prefill_chunk_size=prefill_tokens,
             **options,
         )
 
@@ -148,14 +155,45 @@ def _shown(turns: Sequence[Turn]) -> tuple[Picture, ...]:
     return tuple(picture for turn in turns for picture in turn.images)
 
 
+class _Left(Exception):
+    """Nobody waits for the pass through the model any more."""
+
+
+@contextmanager
+def _leaving(model: Any, cancelled: Event) -> Iterator[Callable[[], None]]:
+    """Ends a pass through the model at its next layer once `cancelled` is set; call what it gives to look no longer.
+
+    Between two tokens a stopping criterion is asked, and a look at each of hundreds of layers would cost every token
+    some time. But the first token comes after the whole prompt.
+    """
+
+    def look(*_: Any) -> None:
+        if cancelled.is_set():
+            raise _Left
+
+    hooks = [module.register_forward_pre_hook(look) for module in model.modules()]
+
+    def remove() -> None:
+        while hooks:
+            hooks.pop().remove()
+
+    try:
+        yield remove
+    except _Left:
+        pass
+    finally:
+        remove()
+
+
 class _Streamer:
     """What `generate` calls with the prompt first and then with each new token."""
 
-    def __init__(self, put: Any) -> None:
-        self._put, self._past_prompt = put, False
+    def __init__(self, put: Any, arrived: Callable[[], None]) -> None:
+        self._put, self._arrived, self._past_prompt = put, arrived, False
 
     def put(self, value: Any) -> None:
         if self._past_prompt:
+            self._arrived()
             for token in value.flatten().tolist():
                 self._put(token)
         self._past_prompt = True

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from helpers.chat import Chat
+from helpers.chat import Chat, Stream
 from helpers.records import Reply, Turn
 
 
@@ -37,6 +37,7 @@ class ChatBox:
 
         self.chat = chat
         self._stopping = threading.Event()
+        self._stream: Stream | None = None
         self._thread: threading.Thread | None = None
         self._page = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%"))
         frame = ipywidgets.Layout(height="300px", overflow="auto", border="1px solid #CCCCCC", padding="4px")
@@ -65,14 +66,17 @@ class ChatBox:
         if not question.strip() or (self._thread is not None and self._thread.is_alive()):
             return
         self._stopping.clear()
+        self._stream = None
         self._writes(True)
         self._thread = threading.Thread(target=self._answer, args=(question,), daemon=True)
         self._thread.start()
         self.text.value = ""
 
     def stop(self) -> None:
-        """Ends the answer after the token that is being computed; what came until then stays."""
+        """Ends the answer, also while the question is still being read; what came until then stays."""
         self._stopping.set()
+        if self._stream is not None:
+            self._stream.cancel()
 
     def forget(self) -> None:
         """Stops, and empties the conversation; the system message stays."""
@@ -95,12 +99,13 @@ class ChatBox:
         before = [*self.chat.history, Turn("user", question)]
         try:
             self._show(before, "reading …")
-            stream, text = self.chat.stream(question), ""
+            self._stream = stream = self.chat.stream(question)
+            if self._stopping.is_set():  # pressed while the question was cut into tokens
+                stream.cancel()
+            text = ""
             for piece in stream:
                 text += piece
                 self._show([*before, Turn("assistant", text)], "writing …")
-                if self._stopping.is_set():
-                    stream.close()  # here and not in stop(): a generator is closed by the thread that runs it
             assert stream.reply is not None
             self._before = max(0, self._before - stream.reply.dropped_turns)
             self._show(self.chat.history, _cost(stream.reply))

@@ -1,0 +1,197 @@
+"""Stop while a prompt is read: each engine reads a long one in parts, and the rest stays unread.
+
+No clock decides: an engine is asked to stop at its first sign of work, and what it does after that is counted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conftest import opened
+from helpers.backends import Backend, echo
+from helpers.backends.llamacpp import tokens_at_once
+from helpers.backends.streams import iterate
+from helpers.chat import Chat, Stream
+from helpers.records import ModelCard, Prompt, Sampling
+from talk import fresh
+
+LONG = "The river rises in the mountains and flows south until it reaches the sea. " * 90  # some 1,400 tokens
+
+
+class Watched:
+    """llama.cpp's server, which tells what it read of a prompt, and calls `act` at the first part."""
+
+    def __init__(self, server: Any, act: Callable[[], object]) -> None:
+        self._server, self._act = server, act
+        self.read: list[int] = []
+
+    def handle_completions(self, request: dict[str, Any], receive: Callable[[Any], bool]) -> None:
+        def look(event: dict[str, Any]) -> bool:
+            if "prompt_progress" in event:
+                self.read.append(event["prompt_progress"]["processed"])
+                if len(self.read) == 2:  # the first event comes before anything is read
+                    self._act()
+            return receive(event)
+
+        self._server.handle_completions(request, look)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, llama: Backend, act: Callable[[], object]) -> Watched:
+    seen = Watched(llama._server, act)  # type: ignore[attr-defined]
+    monkeypatch.setattr(llama, "_server", seen)
+    return seen
+
+
+def test_llamacpp_stops_reading_when_another_thread_says_so(
+    monkeypatch: pytest.MonkeyPatch, llama: Backend, card: ModelCard
+) -> None:
+    chat = fresh(llama, card, max_new_tokens=4)
+    seen = watched(monkeypatch, llama, lambda: threading.Thread(target=stream.close).start())
+    stream = Chat(llama, card, sampling=chat.sampling, reuse_prompt=False).stream(LONG)
+    assert list(stream) == []
+    assert stream.reply is not None
+    assert stream.reply.finish_reason == "cancelled"
+    assert seen.read[-1] <= 3 * tokens_at_once(98_362_432) < stream.reply.prompt_tokens // 2
+
+
+def test_an_interrupt_ends_the_reading_and_leaves_the_chat_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, llama: Backend, card: ModelCard
+) -> None:
+    chat = Chat(llama, card, sampling=Sampling(max_new_tokens=4), reuse_prompt=False)
+    with monkeypatch.context() as patch:
+        seen = watched(patch, llama, _thread.interrupt_main)  # what Ctrl-C does
+        with pytest.raises(KeyboardInterrupt):
+            chat.say(LONG)
+    assert seen.read[-1] < len(llama.tokenize(LONG)) // 2
+    assert chat.history == ()
+    assert chat.say("What is the capital of Sweden?").new_tokens == 4
+
+
+def test_a_prompt_read_in_parts_is_the_same_prompt(llama: Backend, reference: Backend, card: ModelCard) -> None:
+    # Longer than one part of either engine; the answer's lead over the next likeliest is 1.6 nats and more.
+    question = f"{LONG[: len(LONG) // 2]}\nWhat is the capital of Sweden?"
+    answers = {fresh(engine, card, max_new_tokens=7).say(question).text for engine in (llama, reference)}
+    assert len(answers) == 1
+
+
+def test_transformers_leaves_a_pass_at_its_next_layer(
+    monkeypatch: pytest.MonkeyPatch, reference: Any, card: ModelCard
+) -> None:
+    later: list[int] = []
+    layers = reference.model.model.layers
+    hooks = [
+        layers[2].register_forward_hook(lambda *_: reference.cancel()),
+        layers[5].register_forward_hook(lambda *_: later.append(1)),
+    ]
+    try:
+        stream = fresh(reference, card, max_new_tokens=4).stream(LONG)
+        assert list(stream) == []
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert later == []
+    assert fresh(reference, card, max_new_tokens=2).say("Hello").new_tokens == 2  # no hook of ours is left behind
+    assert not any(module._forward_pre_hooks for module in reference.model.modules())
+
+
+def test_onnx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, card: ModelCard) -> None:
+    engine = opened("onnx-genai").backend
+    import onnxruntime_genai as og
+
+    parts: list[int] = []
+
+    class Counting(og.Generator):  # type: ignore[misc]
+        def append_tokens(self, ids: list[int]) -> None:
+            parts.append(len(ids))
+            super().append_tokens(ids)
+            engine.cancel()
+
+    monkeypatch.setattr(og, "Generator", Counting)
+    chunks = list(engine.generate(Prompt((), tuple(engine.tokenize(LONG))), Sampling(max_new_tokens=4)))
+    assert [chunk.new_tokens for chunk in chunks] == [0]
+    assert len(parts) == 1
+
+
+def test_mlx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, phi_folder: Any) -> None:
+    engine: Any = opened("mlx", phi_folder).backend
+    from helpers.backends import mlx
+
+    class Counting:
+        """The model, which counts its passes."""
+
+        passes = 0
+
+        def __init__(self, model: Any) -> None:
+            self._model = model
+
+        def __call__(self, *inputs: Any, **named: Any) -> Any:
+            Counting.passes += 1
+            engine.cancel()
+            return self._model(*inputs, **named)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._model, name)
+
+    monkeypatch.setattr(mlx, "PREFILL_TOKENS", 4)
+    monkeypatch.setattr(engine, "model", Counting(engine.model))
+    ids = engine.tokenize("What is the capital of Sweden? " * 4)
+    assert list(engine._run(ids, Sampling(max_new_tokens=4), False)) == []
+    assert Counting.passes == 1
+
+
+class Waiting(echo.Engine):
+    """Reads until it is cancelled; a minute at most."""
+
+    name = "waiting"
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Any:
+        self._cancel = threading.Event()
+
+        def work(put: Any, cancelled: threading.Event) -> None:
+            self.started.set()
+            assert cancelled.wait(60)
+
+        yield from iterate(work, cancelled=self._cancel)
+
+
+@pytest.fixture
+def waiting(card: ModelCard) -> tuple[Stream, threading.Thread]:
+    """An answer that a thread of its own waits for."""
+    engine = Waiting(4096)
+    engine.started = threading.Event()
+    stream = Chat(engine, card, sampling=Sampling()).stream("Hello")
+    reader = threading.Thread(target=lambda: list(stream), daemon=True)
+    reader.start()
+    assert engine.started.wait(60)
+    return stream, reader
+
+
+def test_closing_from_another_thread_ends_the_wait_for_the_first_word(
+    waiting: tuple[Stream, threading.Thread],
+) -> None:
+    stream, reader = waiting
+    stream.close()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert stream.reply is not None
+    assert (stream.reply.text, stream.reply.finish_reason) == ("", "cancelled")
+
+
+def test_cancelling_waits_for_nothing_and_the_reader_finds_the_end(waiting: tuple[Stream, threading.Thread]) -> None:
+    stream, reader = waiting
+    stream.cancel()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert stream.reply is not None
+    assert stream.reply.finish_reason == "cancelled"
+
+
+def test_a_stream_that_was_cancelled_before_it_began_never_begins(card: ModelCard) -> None:
+    stream = Chat(Waiting(4096), card, sampling=Sampling()).stream("Hello")
+    stream.cancel()
+    assert list(stream) == []
