@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import date
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -105,9 +106,10 @@ class ModelCard:
     dense model). `hub` is the publisher's repository of weights, `pinned` the files that the course fetches itself.
     `generation_config` is the sampling that the publisher recommends, by `Sampling`'s names. `default_system` is the
     system message that the chat template adds where a conversation has none. `tags` maps an engine to its own name
-    for the model, as in `{"ollama": "phi3.5"}`. `path` is set for a model that a learner opens from a folder or a GGUF
-    file of their own; `shipped` names the file of the course that holds what was trained for it, where the rest of its
-    weights are the embedded model's.
+    for the model, as in `{"ollama": "phi3.5"}`, and `retired` such an engine to the day since when that name stands for
+    nothing there. `path` is set for a model that a learner opens from a folder or a GGUF file of their own; `shipped`
+    names the file of the course that holds what was trained for it, where the rest of its weights are the embedded
+    model's.
     """
 
     name: str
@@ -132,6 +134,7 @@ class ModelCard:
     generation_config: Mapping[str, float] = field(default_factory=dict)
     default_system: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    retired: Mapping[str, date] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     note: str = ""
 

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -69,11 +70,24 @@ def test_every_card_is_complete():
         assert c.model_type or c.note, f"{c}: a model without a native class says how it is reached instead"
 
 
-def test_a_hub_model_states_its_download_and_pins_a_whole_commit_or_none():
+def test_a_hub_model_states_its_download():
     for c in filter(lambda c: c.hub, cards()):
         assert c.hub.download_bytes == 2 * c.parameters, c
-        # Phi-4-multimodal's weights in the native class's form are in a proposed change of its repository.
-        assert c.hub.revision is None or re.fullmatch(r"[0-9a-f]{40}|refs/pr/\d+", c.hub.revision), c
+
+
+def test_no_revision_is_one_that_its_owner_can_change():
+    for c in cards():
+        pinned = c.pinned.hub if c.pinned else None
+        for hub in filter(None, (c.hub, pinned)):
+            assert hub.revision is None or re.fullmatch(r"[0-9a-f]{40}", hub.revision), c
+        assert pinned is None or pinned.revision, f"{c}: its files are fetched at a pinned commit"
+    assert all(card(name).hub.revision for name in ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"))
+
+
+def test_what_microsoft_retired_is_told_with_its_day():
+    at_azure = [c for c in cards(publisher="microsoft") if "azure" in c.tags]
+    gone = {c.name for c in at_azure if c.retired.get("azure") == date(2025, 8, 30)}
+    assert gone == {c.name for c in at_azure if c.family in ("Phi-3", "Phi-3.5")}
 
 
 def test_only_gpt_4_is_an_estimate_and_says_so():

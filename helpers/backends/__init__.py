@@ -228,7 +228,7 @@ def _elsewhere(card: ModelCard) -> str:
     ways = ""
     if "onnx-genai" in card.tags:
         ways = f" Download {card.tags['onnx-genai']} from a hub, and open its cpu folder with backend='onnx-genai'."
-    rows = [row.name for row in providers.providers() if row.tag in card.tags and not row.retired]
+    rows = [row.name for row in providers.providers() if row.tag in card.tags and not row.retired_for(card)]
     if rows:
         ways += f" Elsewhere it runs at {', '.join(rows)}: open_chat({card.name!r}, provider={rows[0]!r})."
     return ways

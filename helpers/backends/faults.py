@@ -10,6 +10,7 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from helpers import errors
@@ -66,6 +67,17 @@ def refusal(route: Route, status: int, headers: Mapping[str, str], body: str, mo
         "status": status,
     }
     return kind(message.format(**fill) + said, step.format(**fill), status=status or None, retry_after_seconds=wait)
+
+
+def gone_for_good(error: errors.ModelGone, who: str, since: date | None) -> errors.ModelGone:
+    """The error of a model that is not there, with the day on which it was retired where the catalog knows one."""
+    if since is None:
+        return error
+    return errors.ModelGone(
+        f"{error.message} {who} retired it on {since}.",
+        "Take its successor there, as phi-4-mini, another provider, or run it on a machine of your own.",
+        status=error.status,
+    )
 
 
 def reported(route: Route, event: Mapping[str, Any], model: str) -> CourseError:

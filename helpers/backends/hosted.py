@@ -23,7 +23,15 @@ from helpers.backends.messages import conversation
 from helpers.backends.providers import Provider
 from helpers.backends.remote import client, events, fetch
 from helpers.backends.streams import iterate
-from helpers.errors import BackendUnavailable, ContentFiltered, InvalidInput, RemoteError, TimedOut, UnsupportedOption
+from helpers.errors import (
+    BackendUnavailable,
+    ContentFiltered,
+    InvalidInput,
+    ModelGone,
+    RemoteError,
+    TimedOut,
+    UnsupportedOption,
+)
 from helpers.records import Chunk, FinishReason, ModelCard, Prompt, Sampling, Turn
 
 #: How providers name the end of an answer. A name that is not here is an ordinary end.
@@ -77,7 +85,7 @@ class Hosted(Backend):
 
     def __init__(self, card: ModelCard, provider: Provider, *, context: int, patience: Patience | None = None) -> None:
         self.provider, self.route = provider, providers.route(provider.name)
-        self.model = provider.model(card)
+        self.model, self._retired = provider.model(card), provider.retired_for(card)
         self.patience = patience or Patience()
         self.context, self.precision, self.template = context, "as served", ""
         # The course's own server runs llama.cpp without a vision projector.
@@ -209,6 +217,8 @@ class Hosted(Backend):
                 for last in self._attempt(start, cancel, deadline):
                     yield last
                 return
+            except ModelGone as error:
+                raise faults.gone_for_good(error, self.route.title, self._retired) from None
             except RemoteError as error:
                 error.attempts = attempt
                 wait = patience.wait_seconds(attempt, error.retry_after_seconds)

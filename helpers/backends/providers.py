@@ -62,13 +62,17 @@ class Provider:
     retired: date | None = None
     our_server: bool = False
 
+    def retired_for(self, card: ModelCard) -> date | None:
+        """Since when this provider, or the model at it, is gone; None while both are there."""
+        return self.retired or card.retired.get(self.tag)
+
     def model(self, card: ModelCard) -> str:
         """What this provider calls a model of the catalog."""
         if self.our_server:
             return card.name
         name = card.tags.get(self.tag)
         if name is None:
-            others = [c.name for c in catalog.cards() if self.tag in c.tags]
+            others = [c.name for c in catalog.cards() if self.tag in c.tags and not self.retired_for(c)]
             step = f"It was last seen with {', '.join(others)}." if others else ""
             raise ModelUnavailable(f"The course knows no name for {card.title} at {self.title}.", step)
         return name
@@ -93,7 +97,10 @@ def providers() -> list[Provider]:
 
 
 def table() -> list[dict[str, Any]]:
-    """One row a provider, ready for `pandas.DataFrame`; `models` maps the catalog's names to the provider's."""
+    """One row a provider, ready for `pandas.DataFrame`.
+
+    `models` maps the catalog's names to the provider's, without those that it retired.
+    """
     return [
         {
             "provider": row.name,
@@ -104,7 +111,9 @@ def table() -> list[dict[str, Any]]:
             "key_variable": row.key_variable or "none needed",
             "key": settings.setting(row.key_variable) is not None if row.key_variable else None,
             "sdks": ", ".join(row.sdks),
-            "models": {c.name: c.tags[row.tag] for c in catalog.cards() if row.tag in c.tags},
+            "models": {
+                c.name: c.tags[row.tag] for c in catalog.cards() if row.tag in c.tags and not c.retired.get(row.tag)
+            },
             "documentation": row.documentation,
             "checked": row.checked.isoformat(),
         }

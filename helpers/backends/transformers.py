@@ -55,7 +55,7 @@ class Engine(Backend):
             return None
         if card.hub is None:
             return "its weights are not public"
-        return "it has no class for the model, which would need code of its own"
+        return "it has no class for what the repository holds, which would need code of its own"
 
     @classmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:

@@ -105,6 +105,18 @@ def test_a_model_that_a_provider_does_not_name_lists_those_it_does() -> None:
         provider("nim").model(catalog.card("smollm2-135m"))
 
 
+def test_a_model_that_a_provider_retired_is_not_offered_there_any_more() -> None:
+    rows = {row["provider"]: row["models"] for row in providers.table()}
+    assert "phi-3.5-mini" in rows["nim"]
+    assert "phi-3.5-mini" not in rows["foundry"]
+    with pytest.raises(ModelUnavailable, match="phi-4-mini") as caught:
+        provider("foundry").model(catalog.card("smollm2-135m"))
+    assert "phi-3" not in caught.value.next_step
+    with pytest.raises(BackendUnavailable) as closed:
+        open_chat("phi-3-small")
+    assert "Elsewhere it runs at nim: open_chat" in closed.value.next_step
+
+
 def test_an_sdk_that_a_provider_does_not_answer_is_refused() -> None:
     with pytest.raises(BackendUnavailable, match="not with 'azure-ai-inference'"):
         open_chat("phi-4-mini", provider="foundry", sdk="azure")

@@ -42,11 +42,11 @@ def at(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener
     opened: list[Chat] = []
     server.seen.clear()
 
-    def open_at(fault: str, patience: Patience = QUICK) -> Chat:
+    def open_at(fault: str, patience: Patience = QUICK, model: str = "phi-4-mini") -> Chat:
         monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", fault if "://" in fault else server.address(fault))
         monkeypatch.setenv("AZURE_OPENAI_API_KEY", PLANTED)
         monkeypatch.setattr(hosted, "Patience", lambda: patience)
-        opened.append(open_chat("phi-4-mini", provider="foundry"))
+        opened.append(open_chat(model, provider="foundry"))
         return opened[-1]
 
     yield open_at
@@ -283,6 +283,14 @@ def test_each_fault_is_one_named_error_with_a_next_step(
     assert type(caught.value) is kind
     assert caught.value.next_step.endswith(".")
     assert caught.value.attempts == attempts == len(server.seen)
+
+
+@pytest.mark.parametrize(("model", "known"), [("phi-3.5-mini", True), ("phi-4-mini", False)])
+def test_a_model_that_its_provider_retired_is_told_with_the_day(at: Opener, model: str, known: bool) -> None:
+    with pytest.raises(errors.ModelGone) as caught:
+        at("404", model=model).say("Count.")
+    assert ("Foundry retired it on 2025-08-30" in caught.value.message) == known
+    assert caught.value.status == 404
 
 
 def test_too_long_a_text_is_the_courses_own_error(at: Opener) -> None:
