@@ -22,6 +22,8 @@ LONG_STEPS = 1200
 PROMPTS = ("The", "def", "12 + 30 =")
 GRID = {"0.2M": (40, 120, 360, 1080), "0.9M": (40, 120, 360, 1080), "2M": (40, 120, 360)}
 STUDENT_STEPS, STUDENT_SEEDS, POOL = 300, 3, 100
+#: What every stored part must have been made with. The grid may grow: each of its points tells its own size and length.
+SETTINGS = (VOCABULARY, LONG_STEPS, PROMPTS, STUDENT_STEPS, STUDENT_SEEDS, POOL)
 
 
 def prepared() -> tuple[Any, Any, Any]:
@@ -95,6 +97,11 @@ def main() -> None:
     stored: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
     folder = home() / "curves_02"
     tokenizer, ids, held = prepared()
+    made_with = {"settings": training.fingerprint(*SETTINGS), "data": training.fingerprint(ids, held)}
+    if stored:
+        there = {name: stored[name] for name in made_with if name in stored}
+        training.require_same(there, made_with, f"What stands in {STORED.name}", f"Move {STORED} away to make it anew.")
+    stored |= made_with
 
     def store() -> None:
         text = json.dumps({"machine": str(machine.describe()), **stored}, indent=1, ensure_ascii=False)

@@ -110,11 +110,16 @@ def stored() -> dict[str, Any]:
     return found
 
 
-def store(found: dict[str, Any]) -> None:
+def settings(ids: Any) -> dict[str, Any]:
+    """What every stored run must have been made with."""
+    return {"steps": STEPS, "rows": ROWS, "length": LENGTH, "data": training.fingerprint(SIZE, ids)}
+
+
+def store(found: dict[str, Any], made_with: dict[str, Any]) -> None:
     """Adds a run to what is stored, in the order of the names. Another process may have added some meanwhile."""
-    settings = {"steps": STEPS, "rows": ROWS, "length": LENGTH, "machine": str(machine.describe())}
     runs = sorted([*stored()["runs"], found], key=lambda run: (NAMES.index(run["name"]), run["seed"]))
-    STORED.write_text(json.dumps(settings | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    head = made_with | {"machine": str(machine.describe())}
+    STORED.write_text(json.dumps(head | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -127,6 +132,10 @@ def main() -> None:
     train, held_texts = mixture.texts()
     tokenizer = bpe.train_tokenizer([text for part in train.values() for text in part], SIZE.vocabulary)
     ids, held = mixture.encode(tokenizer, train), mixture.encode(tokenizer, held_texts)
+    made_with = settings(ids)
+    if stored()["runs"]:
+        there = {name: value for name, value in stored().items() if name in made_with}
+        training.require_same(there, made_with, f"What stands in {STORED.name}", f"Move {STORED} away to make it anew.")
     for name in NAMES:
         for seed in asked.seeds:
             if any((run["name"], run["seed"]) == (name, seed) for run in stored()["runs"]):
@@ -135,7 +144,7 @@ def main() -> None:
             model, found = run(name, seed, ids, held, checkpoint=checkpoint)
             if (name, seed) == ("mixture", 0):
                 ship(model, tokenizer)
-            store(found)
+            store(found, made_with)
             for left in (checkpoint, checkpoint.with_suffix(".json")):
                 remove(left)
             print(name, seed, found["points"][-1], flush=True)

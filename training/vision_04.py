@@ -73,7 +73,8 @@ def eyes(model: Any, checkpoint: Path, device: str) -> None:
     heads = torch.nn.Linear(miniature.WIDTH, len(easyvqa.SHAPES) + len(easyvqa.COLOURS))
     learner = torch.nn.ModuleDict({"vision": model.model.vision_model, "heads": heads}).to(device)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=EYES["peak"], weight_decay=0.05)
-    rows = training.restore(checkpoint, learner, optimizer, EYES)
+    recipe = EYES | {"data": training.fingerprint(pictures, shape, colour)}
+    rows = training.restore(checkpoint, learner, optimizer, recipe)
     for step in tqdm(range(len(rows), int(EYES["steps"])), desc="eyes", initial=len(rows), total=int(EYES["steps"])):
         chance = torch.Generator().manual_seed(step)
         chosen = torch.randint(len(numbers), (int(EYES["images"]),), generator=chance)
@@ -84,7 +85,7 @@ def eyes(model: Any, checkpoint: Path, device: str) -> None:
         loss = loss + functional.cross_entropy(scores[:, len(easyvqa.SHAPES) :], colour[chosen].to(device))
         rows.append({"step": step, "loss": update(learner, optimizer, loss, eyes_pace(step) * EYES["peak"])})
         if (step + 1) % 200 == 0:
-            training.save(checkpoint, learner, optimizer, rows, EYES)
+            training.save(checkpoint, learner, optimizer, rows, recipe)
             tqdm.write(f"eyes {step + 1}: {sum(r['loss'] for r in rows[-100:]) / 100:.4f}")
 
 
@@ -99,9 +100,14 @@ def whole(model: Any, tokenizer: Any, checkpoint: Path, device: str) -> list[dic
     rest = [p for n, p in adapted.named_parameters() if p.requires_grad and "vision_model" not in n]
     groups = [{"params": vision, "share": EYES_PEAK}, {"params": rest, "share": PEAK}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    recipe = {"stages": len(STAGES), "steps": STEPS}
-    rows = training.restore(checkpoint, adapted, optimizer, recipe)
     data = Batches(tokenizer)
+    recipe = {
+        "steps": STEPS,
+        "settings": training.fingerprint(STAGES, QUESTIONS, PEAK, EYES_PEAK),
+        "data": training.fingerprint(data.pictures, sorted(data.asked.items()), sorted(data.known.items())),
+        "eyes": training.fingerprint(*vision),  # as they were when this began
+    }
+    rows = training.restore(checkpoint, adapted, optimizer, recipe)
     for step in tqdm(range(len(rows), STEPS), desc="whole", initial=len(rows), total=STEPS):
         started = time.perf_counter()
         with torch.autocast(device, dtype=torch.bfloat16):

@@ -11,11 +11,15 @@ batches and gets the same losses. Where there is a GPU the same code uses it, in
 Checkpoints: what a stopped training run needs to go on as if it had never stopped.
 
 The trained weights, the optimizer's two memories of each of them, and the losses so far, in one file that appears whole
-or not at all. Batches need no place in it, since they follow from the step.
+or not at all. Batches need no place in it, since they follow from the step. But it tells what they were, and the
+settings of the run: a run with other data, rows or seed that went on from there could end at once, having learned
+nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import io
 import math
 import os
@@ -35,7 +39,30 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 
 
-def save(path: Path, model: Any, optimizer: Any, rows: list[Row], recipe: Mapping[str, float]) -> None:
+def fingerprint(*parts: Any) -> str:
+    """What tells these tensors, numbers and texts from others: 16 hexadecimal digits of their SHA-256."""
+    import torch
+
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, one in part.items() if isinstance(part, Mapping) else [("", part)]:
+            tensor = isinstance(one, torch.Tensor)
+            head = (name, tuple(one.shape), str(one.dtype)) if tensor else (name, one)
+            digest.update(repr(head).encode())
+            if tensor:
+                digest.update(one.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str, step: str) -> None:
+    """Refuses to go on from what was made with other settings, by name; what it does not tell counts as other."""
+    other = [name for name in dict.fromkeys([*wanted, *found]) if found.get(name) != wanted.get(name)]
+    if other:
+        told = ", ".join(f"{name} ({found.get(name, 'not told')} there, {wanted.get(name)} here)" for name in other)
+        raise InvalidInput(f"{what} belongs to another run, which differs in {told}.", step)
+
+
+def save(path: Path, model: Any, optimizer: Any, rows: list[Row], recipe: Mapping[str, Any]) -> None:
     """Replaces the checkpoint in one move, so that a crash leaves the old one."""
     import torch
 
@@ -53,8 +80,11 @@ def save(path: Path, model: Any, optimizer: Any, rows: list[Row], recipe: Mappin
             remove(part)
 
 
-def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, float]) -> list[Row]:
-    """The rows of a checkpoint, its weights put into model and optimizer; no rows without one."""
+def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, Any]) -> list[Row]:
+    """The rows of a checkpoint, its weights put into model and optimizer; no rows without one.
+
+    `recipe` holds the settings of the run and the fingerprint of its data, as the checkpoint must have been saved with.
+    """
     import torch
 
     if path is None or not path.exists():
@@ -63,8 +93,7 @@ def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, 
     try:
         # weights_only: a pickle could run code while it is read.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != dict(recipe):
-            raise InvalidInput(f"The checkpoint belongs to another run, {state['recipe']}, not {dict(recipe)}.", again)
+        require_same(state["recipe"], recipe, f"The checkpoint {path.name}", again)
         left = model.load_state_dict(state["model"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
     except InvalidInput:
@@ -203,7 +232,8 @@ def train(
 ) -> list[Row]:
     """Trains what is trainable in `model`, in place; one row a step: step, loss, learning_rate, tokens so far.
 
-    With a `checkpoint` the run is saved every so many steps and at its end, and goes on from there if the file exists.
+    With a `checkpoint` the run is saved every so many steps and at its end, and goes on from there if the file exists;
+    one of a run with other settings, another loss or other batches is refused.
     The rate rises to `peak`, times `layers` for the matrices of the layers. `on_step` gets the rows after each step.
     A loss that is no number ends the run in a sentence.
     """
@@ -211,7 +241,9 @@ def train(
 
     _check(steps, peak)
     accelerator, ready, optimizer = _prepare(model, peak, layers)
-    recipe = {"steps": steps, "peak": peak, "layers": layers}
+    recipe: dict[str, Any] = {"steps": steps, "peak": peak, "layers": layers}
+    if checkpoint:
+        recipe |= {"loss": _told(loss), "data": fingerprint(*(batch_at(step) for step in range(steps)))}
     rows = restore(checkpoint, model, optimizer, recipe)
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # in a notebook the bar does not heed it by itself
     for step in tqdm(range(len(rows), steps), label, leave=False, unit="step", disable=quiet):
@@ -228,6 +260,14 @@ def train(
     accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
     accelerator.free_memory()
     return rows
+
+
+def _told(loss: Callable[..., Any]) -> str:
+    """A loss by its name, and by the numbers that it was made with."""
+    held = inspect.getclosurevars(loss).nonlocals if inspect.isfunction(loss) else {}
+    numbers = {name: value for name, value in held.items() if isinstance(value, int | float | str)}
+    name = getattr(loss, "__qualname__", repr(loss))
+    return f"{name} {numbers}" if numbers else name
 
 
 def _prepare(model: Any, peak: float, layers: float) -> tuple[Any, Any, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from helpers import plots
 from helpers.chat import open_chat
 from helpers.errors import DamagedFile, InvalidInput, NotEnoughDisk
+from helpers.experts import mixture
 from helpers.making import bpe, distillation, export, quantization, training
 
 TEXT = "one two three four five six seven eight nine ten " * 60
@@ -78,8 +81,59 @@ def test_a_finished_run_is_not_run_again(ids: torch.Tensor, tmp_path: Path) -> N
 
 def test_a_checkpoint_of_another_run_is_refused(ids: torch.Tensor, tmp_path: Path) -> None:
     run(ids, steps=3, checkpoint=tmp_path / "run.pt")
-    with pytest.raises(InvalidInput, match="belongs to another run"):
+    with pytest.raises(InvalidInput, match=r"differs in steps \(3 there, 4 here\), data"):
         run(ids, steps=4, checkpoint=tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [({"seed": 1}, "data"), ({"rows": 2}, "data"), ({"length": 16}, "data"), ({"ids": 5}, "data"), ({}, "loss")],
+)
+def test_a_run_with_other_data_or_seed_does_not_go_on_from_a_checkpoint(
+    ids: torch.Tensor, tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    def attempt(loss: Any, *, ids: torch.Tensor = ids, rows: int = 4, length: int = 32, seed: int = 0) -> None:
+        model, batches = training.tiny_phi("0.2M", VOCABULARY), training.batches
+        how = {"steps": 2, "peak": 1e-2, "loss": loss, "checkpoint": tmp_path / "run.pt"}
+        training.train(model, batches(ids, rows=rows, length=length, seed=seed), **how)
+
+    attempt(training.next_token_loss)
+    if "ids" in changed:  # the same length, and another text
+        changed = {"ids": ids.roll(changed["ids"])}
+    before = (tmp_path / "run.pt").read_bytes()
+    with pytest.raises(InvalidInput, match=rf"differs in {told}") as refused:
+        attempt(training.next_token_loss if changed else distillation.distillation_loss(0.5), **changed)
+    assert "Delete" in refused.value.next_step
+    assert (tmp_path / "run.pt").read_bytes() == before
+
+
+def test_a_loss_with_another_number_in_it_is_another_run() -> None:
+    told = {training._told(distillation.distillation_loss(share)) for share in (0.5, 0.25, 0.5)}
+    assert len(told) == 2
+
+
+def test_a_fingerprint_tells_values_shapes_and_types_apart() -> None:
+    numbers = torch.arange(6)
+    others = [numbers.flip(0), numbers.reshape(2, 3), numbers.float(), numbers.to(torch.bfloat16), {"a": numbers}, 6]
+    assert len({training.fingerprint(one) for one in [numbers, *others]}) == 7
+    assert training.fingerprint(numbers) == training.fingerprint(numbers.clone())
+
+
+@pytest.mark.parametrize("name", ["curves_02", "moe_05"])
+def test_stored_runs_of_other_settings_are_not_taken_for_done(
+    name: str, ids: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = importlib.import_module(f"training.{name}")
+    stored = tmp_path / f"{name}.json"
+    stored.write_text(json.dumps({"steps": 3, "settings": "other", "runs": [{"name": "mixture", "seed": 0}]}))
+    monkeypatch.setattr(script, "STORED", stored)
+    monkeypatch.setattr(script, "prepared", lambda: (None, ids, ids), raising=False)
+    monkeypatch.setattr(script, "SIZE", mixture.Size(vocabulary=VOCABULARY), raising=False)
+    monkeypatch.setattr(mixture, "texts", lambda: ({"low": [TEXT]}, {"low": [TEXT]}))
+    monkeypatch.setattr(sys, "argv", [name])
+    with pytest.raises(InvalidInput, match=rf"{name}\.json belongs to another run, which differs in") as refused:
+        script.main()
+    assert "Move" in refused.value.next_step
 
 
 def test_a_damaged_checkpoint_ends_in_a_sentence(ids: torch.Tensor, tmp_path: Path) -> None:
