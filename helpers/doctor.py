@@ -87,6 +87,8 @@ def troubles() -> list[str]:
             found.append(f"{error.message} {error.next_step}")
         except CourseError:  # not set, or retired, which the table tells
             continue
+    if machine.accelerator() and (said := machine.gpu_trouble()):  # torch is loaded only where there is one
+        found.append(f"{said} The processor computes instead; an older release of torch may know that GPU.")
     return list(dict.fromkeys(found))
 
 

@@ -12,8 +12,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -129,12 +131,77 @@ def require_disk(size: int, path: Path | str, what: str) -> None:
 
 
 def device() -> str:
-    """Where torch computes: 'cuda', 'mps' or 'cpu'."""
+    """Where torch computes: 'cuda', 'mps' or 'cpu'. A GPU that it cannot compute on is left aside, with a warning."""
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        trouble = gpu_trouble()
+        if trouble is None:
+            return "cuda"
+        warnings.warn(f"{trouble} The processor computes instead.", RuntimeWarning, stacklevel=2)
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def gpu_trouble() -> str | None:
+    """Why torch cannot compute on the GPU that it sees, in a sentence; None where it can, or sees none.
+
+    A torch is built for the NVIDIA GPUs of some years. On an older one it finds a device, and each computation fails.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own words for the same
+            name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    except RuntimeError as error:
+        return f"The GPU does not answer torch: {str(error).strip().splitlines()[0]}."
+    built = torch.cuda.get_arch_list()
+    if torch.version.cuda is None or not built or any(_runs_on(capability, code) for code in built):
+        return None
+    return (
+        f"torch {torch.__version__} cannot compute on {name}: that GPU has compute capability "
+        f"{capability[0]}.{capability[1]}, and this torch is built for {', '.join(built)}."
+    )
+
+
+def _runs_on(capability: tuple[int, int], code: str) -> bool:
+    """Whether what torch was built for runs on a GPU of that compute capability (CUDA C++ programming guide, 5.8.2).
+
+    Binary code (sm_86) runs on the same major version from its minor version up, intermediate code (compute_90) on
+    all later GPUs; a letter at the end means this one alone.
+
+    >>> _runs_on((8, 9), "sm_86"), _runs_on((7, 0), "sm_75"), _runs_on((12, 0), "compute_90")
+    (True, False, True)
+    """
+    kind, _, version = code.partition("_")
+    number = version.rstrip("abcdefghijklmnopqrstuvwxyz")
+    built = (int(number[:-1]), int(number[-1]))
+    if number != version:
+        return capability == built
+    return capability >= built and (kind == "compute" or capability[0] == built[0])
+
+
+def require_gpu_memory(size: int, what: str) -> None:
+    """Refuses, before a model is put on an NVIDIA GPU, what needs more than its free memory; `size` in bytes."""
+    if device() != "cuda":
+        return  # the machine's own memory, which Apple's GPU shares, is asked by require_memory
+    import torch
+
+    free = torch.cuda.mem_get_info()[0]
+    if size > free:
+        raise NotEnoughMemory(
+            f"{what} needs {_gib(size)} of the GPU's memory, and {torch.cuda.get_device_name()} has {_gib(free)} free.",
+            "Shut down other notebooks' kernels, open a smaller model, or compute on the processor: set "
+            "CUDA_VISIBLE_DEVICES=-1 before Python starts.",
+        )
+
+
+def placed(model: Any, what: str) -> Any:
+    """The torch model on the device that computes here; refused where the GPU has no room for its weights."""
+    require_gpu_memory(sum(weights.nbytes for weights in model.parameters()), what)
+    return model.to(device())
 
 
 def precision() -> str:

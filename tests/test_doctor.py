@@ -35,6 +35,12 @@ def test_every_engine_is_told_with_its_version_or_why_not(findings: dict[str, An
     assert next(e for e in findings["engines"] if e["name"] == "transformers")["version"]
 
 
+def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "accelerator", lambda: "GeForce GTX 1080, 8 GiB")
+    monkeypatch.setattr(machine, "gpu_trouble", lambda: "torch cannot compute on GeForce GTX 1080.")
+    assert [said for said in doctor.troubles() if "GTX 1080. The processor computes instead" in said]
+
+
 def test_a_missing_engine_says_why(findings: dict[str, Any]) -> None:
     findings["engines"][0]["missing"] = "the package xllamacpp is not installed: pip install xllamacpp"
     assert "the package xllamacpp is not installed" in doctor.report(findings)

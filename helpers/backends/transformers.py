@@ -11,8 +11,8 @@ from typing import Any
 from helpers import machine
 from helpers.backends import Backend, vision
 from helpers.backends.streams import iterate
-from helpers.errors import InvalidInput
-from helpers.machine import require_memory
+from helpers.errors import InvalidInput, NotEnoughMemory
+from helpers.machine import require_gpu_memory, require_memory
 from helpers.models import sources, templates
 from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 
@@ -65,6 +65,7 @@ class Engine(Backend):
         # Before anything is downloaded for it. A file may store more numbers than the model has parameters.
         numbers = (card.gguf.numbers if card.gguf else None) or card.parameters
         require_memory(numbers * PRECISIONS[precision], card.title)
+        require_gpu_memory(numbers * PRECISIONS[precision], card.title)
         folder = sources.folder(card)
         import torch
         from transformers import AutoTokenizer
@@ -78,7 +79,7 @@ class Engine(Backend):
         model = vision.loader(kind).from_pretrained(folder, dtype=dtype, use_safetensors=True)
         eyes = vision.eyes(folder, kind, model)
         tokenizer = eyes.tokenizer if eyes else AutoTokenizer.from_pretrained(folder)
-        return cls(model.to(machine.device()), tokenizer, context=context, precision=precision, eyes=eyes)
+        return cls(machine.placed(model, card.title), tokenizer, context=context, precision=precision, eyes=eyes)
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
@@ -117,14 +118,20 @@ class Engine(Backend):
         vision.use_adapter(self.model, bool(shown))
         with torch.random.fork_rng(), torch.inference_mode(), _leaving(self.model, cancelled) as arrived:
             torch.manual_seed(sampling.seed)
-            self.model.generate(
-                inputs=prompt,
-                attention_mask=torch.ones_like(prompt),
-                **{name: self._placed(value) for name, value in features.items()},
-                generation_config=self._config(sampling, None if features else PREFILL_TOKENS),
-                streamer=_Streamer(put, arrived),
-                stopping_criteria=StoppingCriteriaList([lambda *_, **__: cancelled.is_set()]),
-            )
+            try:
+                self.model.generate(
+                    inputs=prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    **{name: self._placed(value) for name, value in features.items()},
+                    generation_config=self._config(sampling, None if features else PREFILL_TOKENS),
+                    streamer=_Streamer(put, arrived),
+                    stopping_criteria=StoppingCriteriaList([lambda *_, **__: cancelled.is_set()]),
+                )
+            except torch.OutOfMemoryError as error:
+                raise NotEnoughMemory(
+                    f"The GPU's memory became full while a prompt of {len(ids):,} tokens was answered.",
+                    "Send less text, shut down other notebooks' kernels, or open the model in fewer bits.",
+                ) from error
 
     def _placed(self, values: Any) -> Any:
         """A tensor on the model's device; real numbers in the model's precision."""

@@ -135,10 +135,9 @@ def _shared(items: Sequence[Item], row: Callable[[Item], dict[str, Any]]) -> lis
 
 def _state() -> Any:
     """accelerate's view of the group of processes; the first call joins it and chooses this process's device."""
-    import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=machine.device() != "cuda")
 
 
 def _launch(processes: int, arguments: Sequence[str]) -> int:

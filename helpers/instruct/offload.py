@@ -44,13 +44,17 @@ def open_offloaded(
     if precision not in PRECISIONS:
         raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
     folder = folder or files.home() / "offload" / card.name
+    limits: dict[str | int, Any] = dict(max_memory)
+    if machine.device() != "cuda":  # accelerate would fill a GPU that torch cannot compute on
+        limits = {place: most for place, most in limits.items() if not isinstance(place, int)}
+        limits |= dict.fromkeys(range(torch.cuda.device_count()), 0)
     torch.set_num_threads(machine.threads())
     with files.plain_disk_errors(folder, f"the layers of {card.title}"), _quietly():
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision],
             device_map="auto",
-            max_memory=dict(max_memory),
+            max_memory=limits,
             offload_folder=str(folder),
             use_safetensors=True,
         )

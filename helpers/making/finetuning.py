@@ -162,7 +162,7 @@ def base() -> tuple[Any, Any]:
     folder = sources.folder(catalog.card("smollm2-135m"))
     told.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    return model.to(machine.device()), AutoTokenizer.from_pretrained(folder)
+    return machine.placed(model, "SmolLM2-135M"), AutoTokenizer.from_pretrained(folder)
 
 
 def with_adapter(model: Any, *, rank: int = 8, targets: Sequence[str] = TARGETS, seed: int = 0) -> Any:

@@ -11,16 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from conftest import opened
 from helpers.backends import Backend, echo
 from helpers.backends.llamacpp import tokens_at_once
 from helpers.backends.streams import iterate
 from helpers.chat import Chat, Stream
+from helpers.errors import NotEnoughMemory
+from helpers.instruct.chatbox import ChatBox
 from helpers.records import ModelCard, Prompt, Sampling
 from talk import fresh
 
-LONG = "The river rises in the mountains and flows south until it reaches the sea. " * 90  # some 1,400 tokens
+LONG = "The river rises in the mountains and flows south until it reaches the sea. " * 200  # some 3,000 tokens
 
 
 class Watched:
@@ -72,9 +75,20 @@ def test_an_interrupt_ends_the_reading_and_leaves_the_chat_as_it_was(
     assert chat.say("What is the capital of Sweden?").new_tokens == 4
 
 
+def test_the_chat_boxs_button_is_heard_while_a_question_is_read(
+    monkeypatch: pytest.MonkeyPatch, llama: Backend, card: ModelCard
+) -> None:
+    box = ChatBox(Chat(llama, card, sampling=Sampling(max_new_tokens=4), reuse_prompt=False))
+    seen = watched(monkeypatch, llama, box.stop)
+    box.ask(LONG)
+    box.wait()
+    assert seen.read[-1] <= 3 * tokens_at_once(98_362_432)
+    assert "ended by: cancelled" in box.page
+
+
 def test_a_prompt_read_in_parts_is_the_same_prompt(llama: Backend, reference: Backend, card: ModelCard) -> None:
     # Longer than one part of either engine; the answer's lead over the next likeliest is 1.6 nats and more.
-    question = f"{LONG[: len(LONG) // 2]}\nWhat is the capital of Sweden?"
+    question = f"{LONG[: len(LONG) // 4]}\nWhat is the capital of Sweden?"
     answers = {fresh(engine, card, max_new_tokens=7).say(question).text for engine in (llama, reference)}
     assert len(answers) == 1
 
@@ -97,6 +111,17 @@ def test_transformers_leaves_a_pass_at_its_next_layer(
     assert later == []
     assert fresh(reference, card, max_new_tokens=2).say("Hello").new_tokens == 2  # no hook of ours is left behind
     assert not any(module._forward_pre_hooks for module in reference.model.modules())
+
+
+def test_a_gpu_that_becomes_full_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, reference: Any, card: ModelCard
+) -> None:
+    def full(**_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(reference.model, "generate", full)
+    with pytest.raises(NotEnoughMemory, match="GPU's memory became full"):
+        fresh(reference, card).say("Hello")
 
 
 def test_onnx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, card: ModelCard) -> None:
