@@ -39,7 +39,7 @@ from typing import Any
 from filelock import FileLock
 
 from benchmarks.ladder_parts import DATA, PARTS, Row, Task
-from benchmarks.ladder_table import differences, markdown, scores
+from benchmarks.ladder_table import differences, figure, markdown, scores
 from helpers import catalog, machine
 from helpers.chat import Chat, open_chat
 from helpers.errors import CourseError
@@ -218,6 +218,7 @@ def main() -> int:
     parser.add_argument("--result", type=Path, default=RESULT, help="where the units are stored")
     parser.add_argument("--read-again", action="store_true", help="only score the stored answers anew")
     parser.add_argument("--show", action="store_true", help="only print the stored table")
+    parser.add_argument("--figure", help="also draw the figure of the README into this file")
     asked = parser.parse_args()
     whole = True
     if asked.read_again:
@@ -227,7 +228,10 @@ def main() -> int:
         rungs = [Rung(name, paths.get(name), asked.threads) for name in asked.rungs]
         parts = asked.parts or [part for part in PARTS if part != "speed"]
         whole = run(rungs, parts, asked.limit, None if asked.limit else asked.result)
-    print(markdown(load(asked.result)))
+    stored = load(asked.result)
+    print(markdown(stored))
+    if asked.figure:
+        figure(stored, asked.figure)
     return 0 if whole else 1
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.ladder_parts import ALL, CUT_BY_DESIGN, PARTS, Row
+from helpers import plots
 from helpers.instruct import evaluate
 from helpers.intervals import Mean
 
@@ -35,6 +36,16 @@ SHOWN = (
     ("comprehension", ALL, "right", "a hundred questions, by log-likelihood"),
     ("bias", "gender and occupation", "stereotype", "gender and occupation: crosses with the stereotype"),
     ("bias", "control", "stereotype", "control: the same without a stereotype"),
+)
+#: The lines of the README's figure.
+DRAWN = (
+    "right next word",
+    "rules kept in a short text",
+    "into Chinese, chrF",
+    "into Swedish, chrF",
+    "questions, plain",
+    "agent with a schema: right tool",
+    "a hundred questions, by log-likelihood",
 )
 SPEEDS = {
     "decode_tokens_per_second": "decode, tokens/s",
@@ -133,6 +144,12 @@ def markdown(stored: Row) -> str:
             beat = "" if known[0]["baseline"] is None else f"{known[0]['baseline']:.0f}"
             lines.append(_line(title, known[0]["items"], *map(_cell, here), _gain(gain), beat))
     return "\n".join([*lines, "", *_speeds(stored, rungs)])
+
+
+def figure(stored: Row, path: str) -> None:
+    """Draws the README's figure into a file."""
+    axes = plots.ladder([row for row in stored["scores"] if row["task"] in DRAWN])
+    axes.figure.savefig(path, dpi=160, bbox_inches="tight")
 
 
 def _speeds(stored: Row, rungs: Sequence[str]) -> list[str]:

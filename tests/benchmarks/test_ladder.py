@@ -239,3 +239,9 @@ def test_the_table_shows_every_rung_with_its_interval_and_its_cut_answers() -> N
     row = {"model": "small", "part": "generation", "group": ALL, "measure": "kept", "items": 12, "baseline": None}
     text = ladder_table.markdown(stored | {"scores": [row | {"score": 41.7, "low": 19.3, "high": 68.0, "cut": 2}]})
     assert "| 42 (19 to 68), 2 cut off |" in text
+
+
+def test_the_readmes_figure_is_drawn_from_what_is_stored(tmp_path: Path) -> None:
+    ladder_table.figure(ladder.load(ladder.RESULT), str(tmp_path / "ladder.png"))
+    assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    assert set(ladder_table.DRAWN) <= {row["task"] for row in ladder.load(ladder.RESULT)["scores"]}
