@@ -176,7 +176,7 @@ def open_chat(
     if provider is not None or sdk is not None:
         opened = backends.reach(card, backend, provider=provider, sdk=sdk, context=context)
     else:
-        opened = backends.choose(backend, card).open(card, context=context, threads=threads, precision=precision)
+        opened = backends.engine_for(backend, card).open(card, context=context, threads=threads, precision=precision)
     return Chat(
         opened, card, sampling=options, system=system, history=history, shorten=shorten, reuse_prompt=reuse_prompt
     )

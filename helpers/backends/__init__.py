@@ -1,6 +1,6 @@
 """One file for each engine here, and for each SDK that reaches a provider: a module with a class `Engine`.
 
-    choose("auto", card)                        the engine of this machine that opens a model
+    engine_for("auto", card)                    the engine of this machine that opens a model
     reach(card, "auto", provider="nim", …)      the model at a provider, through an SDK
 
 A backend joins by being here. Nothing heavy is imported before it opens a model, so listing them costs nothing.
@@ -182,7 +182,7 @@ def reach(card: ModelCard, backend: str, *, provider: str | None, sdk: str | Non
     return fitting[0].connect(card, provider=provider, context=context)
 
 
-def choose(name: str, card: ModelCard) -> type[Backend]:
+def engine_for(name: str, card: ModelCard) -> type[Backend]:
     """The engine called `name`, or for "auto" the first that is installed and serves the model."""
     known = engines()
     if card.task != "chat":

@@ -23,48 +23,22 @@ from helpers.backends import providers
 from helpers.backends.faults import broken_line, refusal, unreadable
 from helpers.backends.hosted import Hosted, Patience, Piece
 from helpers.backends.remote import Key, Route, client, fetch
-from helpers.errors import (
-    CourseError,
-    InvalidInput,
-    ModelUnavailable,
-    UnknownModel,
-    UnsupportedOption,
-)
+from helpers.errors import CourseError, InvalidInput, ModelUnavailable, UnknownModel, UnsupportedOption
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
-ENGINES = "python3 course.py lab --engines"
+HOW_TO_INSTALL = "python3 course.py lab --engines"
 #: Since this version an answer can be held to a JSON schema.
-OLDEST = (0, 5)
+OLDEST_OLLAMA = (0, 5)
 #: Four bits a weight and a scale for each small block of them, as Ollama's library keeps most models.
 LIBRARY_BYTES = 0.6
 #: A model that is asked for the first time is read from the disk, which can take minutes.
 READ_SECONDS = 300.0
 #: The words with which a pull fails or a model does not load, and what they mean.
-MEANINGS: tuple[tuple[str, type[CourseError], str, str], ...] = (
-    (
-        r"newer version",
-        errors.RequestRefused,
-        "This Ollama is too old for {model}.",
-        "Update it: {start}.",
-    ),
-    (
-        r"file does not exist",
-        errors.ModelGone,
-        "Ollama's library has no model {model!r}.",
-        "See ollama.com/search.",
-    ),
-    (
-        r"no space left",
-        errors.NotEnoughDisk,
-        "The disk became full while Ollama stored {model}.",
-        "Free some space.",
-    ),
-    (
-        r"more system memory",
-        errors.NotEnoughMemory,
-        "{model} does not fit into memory.",
-        "Open a smaller model.",
-    ),
+SAID_BY_OLLAMA: tuple[tuple[str, type[CourseError], str, str], ...] = (
+    (r"newer version", errors.RequestRefused, "This Ollama is too old for {model}.", "Update it: {start}."),
+    (r"file does not exist", errors.ModelGone, "Ollama's library has no model {model!r}.", "See ollama.com/search."),
+    (r"no space left", errors.NotEnoughDisk, "The disk became full while Ollama stored {model}.", "Free some space."),
+    (r"more system memory", errors.NotEnoughMemory, "{model} does not fit into memory.", "Open a smaller model."),
 )
 #: What Ollama would otherwise set by itself: it means the same here as on every backend.
 NEUTRAL = {"repeat_penalty": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -105,38 +79,26 @@ def too_old(number: str) -> str | None:
     'Ollama 0.3.14 is too old: the course needs 0.5 or newer'
     """
     parts = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
-    if not parts or parts >= OLDEST or parts == (0, 0):  # what somebody compiled calls itself 0.0.0
+    if not parts or parts >= OLDEST_OLLAMA or parts == (0, 0):  # what somebody compiled calls itself 0.0.0
         return None
-    return f"Ollama {number} is too old: the course needs {'.'.join(map(str, OLDEST))} or newer"
+    return f"Ollama {number} is too old: the course needs {'.'.join(map(str, OLDEST_OLLAMA))} or newer"
 
 
 def official_client(*, read_seconds: float = READ_SECONDS) -> Any:
     """The official client, pointed at the Ollama that runs here."""
-    try:
-        import ollama
-    except ImportError:
-        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", ENGINES) from None
+    ollama, _ = _packages()
     way = native_route()
     client(way).close()  # refuses what spoils every request
     if os.environ.get("OLLAMA_API_KEY"):  # the client sends it along by itself
         Key(os.environ["OLLAMA_API_KEY"], "OLLAMA_API_KEY")
     timeout = (5, read_seconds, read_seconds, 5)
-    return ollama.Client(
-        way.address,
-        timeout=timeout,
-        trust_env=not way.is_loopback,
-        follow_redirects=False,
-    )
+    return ollama.Client(way.address, timeout=timeout, trust_env=not way.is_loopback, follow_redirects=False)
 
 
 @contextmanager
 def plain_errors(model: str = "") -> Iterator[None]:
     """Turns what goes wrong between the client and Ollama into the course's sentences."""
-    try:
-        import httpx
-        import ollama
-    except ImportError:
-        raise errors.BackendUnavailable("The official client, the package ollama, is not installed.", ENGINES) from None
+    ollama, httpx = _packages()
     way = native_route()
     try:
         yield
@@ -151,9 +113,21 @@ def plain_errors(model: str = "") -> Iterator[None]:
         raise unreadable(way, "its JSON is damaged or of another form") from None
 
 
+def _packages() -> tuple[Any, Any]:
+    """The official client, and what it speaks through."""
+    try:
+        import httpx
+        import ollama
+    except ImportError:
+        raise errors.BackendUnavailable(
+            "Ollama's client is not installed: the package ollama.", HOW_TO_INSTALL
+        ) from None
+    return ollama, httpx
+
+
 def _refused(way: Route, said: str, status: int, model: str) -> CourseError:
     """The error that Ollama's own words stand for; in the midst of a stream they come without a status."""
-    for pattern, kind, message, step in MEANINGS:
+    for pattern, kind, message, step in SAID_BY_OLLAMA:
         if re.search(pattern, said):
             return kind(message.format(model=model), step.format(start=how_to_start()))
     if status == 404:
@@ -167,11 +141,7 @@ def _not_running(way: Route) -> errors.Unreachable:
 
 def _not_pulled(title: str, model: str) -> errors.ModelGone:
     step = f"Type `ollama pull {model}`, or call helpers.backends.ollama.pull({model!r})."
-    return errors.ModelGone(
-        f"This Ollama does not have {title}, which it calls {model!r}.",
-        step,
-        status=404,
-    )
+    return errors.ModelGone(f"This Ollama does not have {title}, which it calls {model!r}.", step, status=404)
 
 
 def installed() -> list[dict[str, Any]]:
@@ -209,10 +179,7 @@ def show(name: str) -> dict[str, Any]:
         "name": model,
         "architecture": facts.get("general.architecture"),
         "parameters": facts.get("general.parameter_count"),
-        "context": next(
-            (value for key, value in facts.items() if key.endswith(".context_length")),
-            None,
-        ),
+        "context": next((value for key, value in facts.items() if key.endswith(".context_length")), None),
         "quantization": told.details.quantization_level if told.details else None,
         "capabilities": tuple(told.capabilities or ()),
         "settings": told.parameters or "",
@@ -253,11 +220,7 @@ def progress(lines: Iterable[Any]) -> Iterator[tuple[str, int, int]]:
         status = line.status or status
         if line.digest:
             layers[line.digest] = (line.completed or 0, line.total or 0)
-        yield (
-            status,
-            sum(done for done, _ in layers.values()),
-            sum(total for _, total in layers.values()),
-        )
+        yield (status, sum(done for done, _ in layers.values()), sum(total for _, total in layers.values()))
     if status != "success":
         raise errors.ConnectionLost(f"The pull ended before the model was whole, at {status!r}.")
 
@@ -306,7 +269,7 @@ class Engine(Hosted):
 
     name = "ollama"
     package = "ollama"
-    install = ENGINES
+    install = HOW_TO_INSTALL
     hosted = False  # a program on this machine, with the models that it keeps here
     honours = frozenset({"max_new_tokens", "temperature", "top_k", "seed", "stop", "json_schema"})
 
@@ -333,14 +296,7 @@ class Engine(Hosted):
         return "Ollama's library does not have it, as far as the course knows"
 
     @classmethod
-    def open(
-        cls,
-        card: ModelCard,
-        *,
-        context: int,
-        threads: int | None,
-        precision: str | None,
-    ) -> Engine:
+    def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
         if precision is not None:
             raise UnsupportedOption(
                 f"Ollama computes with the numbers that its file holds, so it takes no precision={precision!r}.",
@@ -364,11 +320,7 @@ class Engine(Hosted):
         )
 
     def answer(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        sampling: Sampling,
-        *,
-        reuse: bool = True,
+        self, messages: Sequence[Mapping[str, Any]], sampling: Sampling, *, reuse: bool = True
     ) -> Iterator[Chunk]:
         return self._run(lambda: self._native_pieces([_native(message) for message in messages], sampling))
 
@@ -396,12 +348,7 @@ class Engine(Hosted):
                     if part.message and part.message.content:
                         yield Piece(part.message.content)
                     if part.done:
-                        yield Piece(
-                            "",
-                            part.done_reason or "stop",
-                            part.prompt_eval_count,
-                            part.eval_count,
-                        )
+                        yield Piece("", part.done_reason or "stop", part.prompt_eval_count, part.eval_count)
 
 
 def _installed(card: ModelCard) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 import ollama_stand_in
-from helpers.backends import Backend, choose, engines
+from helpers.backends import Backend, engine_for, engines
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.records import ModelCard, Picture, Prompt, Sampling, Turn
@@ -171,21 +171,21 @@ def test_empty_prompt_is_a_sentence(llama: Backend) -> None:
 
 
 def test_auto_prefers_the_fastest_installed(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose("auto", card).name == "llamacpp"
+    assert engine_for("auto", card).name == "llamacpp"
     monkeypatch.setattr(engines()["llamacpp"], "missing", classmethod(lambda cls: "gone"))
-    assert choose("auto", card).name == "transformers"
+    assert engine_for("auto", card).name == "transformers"
 
 
 def test_no_engine_names_every_reason(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     for engine in engines().values():
         monkeypatch.setattr(engine, "missing", classmethod(lambda cls: f"{cls.name} is not installed"))
     with pytest.raises(BackendUnavailable, match=r"llamacpp is not installed.*transformers is not installed"):
-        choose("auto", card)
+        engine_for("auto", card)
 
 
 def test_unknown_backend_lists_the_known(card: ModelCard) -> None:
     with pytest.raises(InvalidInput, match=r"llamacpp, transformers"):
-        choose("vllm", card)
+        engine_for("vllm", card)
 
 
 def test_wrong_precision_is_refused() -> None:
