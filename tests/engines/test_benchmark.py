@@ -38,16 +38,11 @@ def measured() -> dict[str, Any]:
 # The fixed questions
 
 
-@pytest.mark.parametrize("kind", ["clear", "open"])
-def test_there_are_questions_of_both_kinds_and_none_twice(kind: str) -> None:
-    asked = [question["prompt"] for question in agreement.questions(kind)]
-    assert len(asked) == len(set(asked)) >= 5
-
-
 def test_clear_answers_have_a_margin_and_open_ones_have_not() -> None:
-    assert all(
-        (question["margin"] >= agreement.CLEAR) == (question["kind"] == "clear") for question in agreement.questions()
-    )
+    every = agreement.questions()
+    assert all((question["margin"] >= agreement.CLEAR) == (question["kind"] == "clear") for question in every)
+    assert len({question["prompt"] for question in every}) == len(every)
+    assert min(len(agreement.questions(kind)) for kind in ("clear", "open")) >= 5
 
 
 @pytest.mark.parametrize(
@@ -71,18 +66,12 @@ def test_a_trial_reports_what_the_table_shows(measured: dict[str, Any]) -> None:
     assert {name.replace("_mb", "_bytes") for name in wanted} <= set(measured)
 
 
-def test_a_trial_measures_rates_with_their_spread(measured: dict[str, Any]) -> None:
+def test_a_trial_measures_rates_with_their_spread_and_its_disk(measured: dict[str, Any]) -> None:
     low, middle, high = (measured[f"decode_tokens_per_second{end}"] for end in ("_low", "", "_high"))
     assert 0 < low <= middle <= high
     assert measured["load_seconds"] > 0 < measured["peak_memory_gib"]
-
-
-def test_a_trial_knows_its_disk(measured: dict[str, Any]) -> None:
     assert measured["model_bytes"] == measured["weight_bytes"] == 98_362_432
     assert measured["engine_bytes"] > 10_000_000
-
-
-def test_a_brief_trial_still_asks(measured: dict[str, Any]) -> None:
     assert len(measured["answers"]) == 3
     assert measured["new_tokens"] >= trial.SHORTEST
 
@@ -94,12 +83,8 @@ def test_a_process_that_crashes_becomes_a_row(monkeypatch: pytest.MonkeyPatch) -
     assert row["reason"] == "its process ended with status -11: Segmentation fault"
 
 
-def test_a_process_that_hangs_becomes_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(*_: Any, **__: Any) -> Any:
-        raise subprocess.TimeoutExpired("trial", 1)
-
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert "not ready after 1 s" in benchmark.trial(Setting("mlx"), 1)["reason"]
+def test_a_process_that_hangs_becomes_a_row() -> None:
+    assert "it was not ready after 0 s" in benchmark.trial(Setting("echo"), 0.01)["reason"]
 
 
 def test_an_opening_that_converted_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,13 +131,7 @@ def test_the_reference_comes_first_and_every_local_engine_is_there() -> None:
     assert pairs[0] == benchmark.REFERENCE
     local = {name for name, engine in engines().items() if not engine.hosted and name != "echo"}
     assert {engine for engine, _ in pairs} == local
-
-
-def test_quick_measures_less() -> None:
-    assert len(benchmark.settings(quick=True)) < len(benchmark.settings())
-
-
-def test_an_unknown_engine_is_told() -> None:
+    assert len(benchmark.settings(quick=True)) < len(pairs)
     with pytest.raises(InvalidInput, match=r"no engine 'steam'"):
         benchmark.settings(["steam"])
 
@@ -172,9 +151,6 @@ def test_missing_engines_are_rows_and_start_no_process(monkeypatch: pytest.Monke
 def test_a_report_survives_its_file(report: Report, tmp_path: Path) -> None:
     report.save(tmp_path / "here.json")
     assert Report.load(tmp_path / "here.json") == report
-
-
-def test_a_file_that_is_no_report_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(InvalidInput, match="no report"):
         Report.load(tmp_path / "x.json")
@@ -221,16 +197,18 @@ def test_a_share_of_the_bound_is_rate_by_bandwidth_over_bytes() -> None:
 
 def test_a_draft_changes_no_answer_and_a_copy_accepts_it() -> None:
     text = "Shopping list: 2 kg of apples, 3 loaves of bread, 1 bag of rice, 6 eggs.\n" * 3 + "Shopping list: 2 kg"
-    rows = speculation.speculate({"list": text}, drafts=(0, 6), new_tokens=24, repeats=1, threads=1)
+    rows = speculation.speculate({"list": text}, drafts=(0, 6), new_tokens=16, repeats=1, threads=1)
     assert rows[0]["answer"] == rows[1]["answer"]
     assert (rows[0]["tokens_per_step"], rows[0]["accepted"]) == (1, None)
     assert rows[1]["tokens_per_step"] > 2
 
 
-def test_a_matrix_product_is_told_from_the_rest(reference: Backend, card: ModelCard) -> None:
+def test_a_matrix_product_is_told_from_the_rest(reference: Backend, llama: Backend, card: ModelCard) -> None:
     products, rest = sweeps.operations(fresh(reference, card), steps=1)
     assert products["calls"] == 30 * 7 + 1  # each layer has seven matrices, and the head is one
     assert rest["calls"] > products["calls"]
+    with pytest.raises(InvalidInput, match="Only transformers"):
+        sweeps.operations(fresh(llama, card))
 
 
 def test_prompts_have_the_lengths_that_were_asked_for(llama: Backend, card: ModelCard) -> None:
@@ -248,11 +226,6 @@ def test_threads_are_changed_and_nothing_else() -> None:
 def test_with_and_without_a_cache(reference: Backend, card: ModelCard) -> None:
     rows = sweeps.without_cache(fresh(reference, card), prompt_tokens=8, new_tokens=2)
     assert [row["KV cache"] for row in rows] == [True, False]
-
-
-def test_only_torch_can_be_looked_into(llama: Backend, card: ModelCard) -> None:
-    with pytest.raises(InvalidInput, match="Only transformers"):
-        sweeps.operations(fresh(llama, card))
 
 
 def test_the_plot_has_a_point_for_each_row_that_ran(report: Report) -> None:

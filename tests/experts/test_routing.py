@@ -62,8 +62,7 @@ def test_use_and_balance_of_a_known_routing(known: Any) -> None:
 
 
 def test_idle_experts_are_dead(known: Any) -> None:
-    table = routing.use(known, {"zeros": torch.zeros(50).long()}, rows=2, length=8)
-    one = routing.balance(table)[0]
+    one = routing.balance(routing.use(known, {"zeros": torch.zeros(50).long()}, rows=2, length=8))[0]
     assert (one["busiest"], one["dead"]) == (2.0, 2)
     assert one["effective"] == pytest.approx(2)
 
@@ -77,15 +76,12 @@ def test_a_switched_off_expert_gets_no_token_and_comes_back(known: Any) -> None:
     assert 0 in routing.routes(known, zeros).experts[0]
 
 
-def test_switching_off_an_idle_expert_costs_nothing_and_a_busy_one_something() -> None:
-    model = mixture.tiny_moe(SMALL).eval()
-    ids = {"all": torch.arange(200) * 7 % 16}
-    idle = routing.shares(routing.routes(model, ids["all"][:40]), 4)[0].argmin().item()
+def test_switching_off_a_busy_expert_costs_something() -> None:
+    model, ids = mixture.tiny_moe(SMALL).eval(), {"all": torch.arange(200) * 7 % 16}
     busy = routing.shares(routing.routes(model, ids["all"][:40]), 4)[0].argmax().item()
     rows = routing.costs_of_experts(model, lambda m: mixture.held_out(m, ids, rows=2, length=16), [(0, busy)])
     assert {row["kind"] for row in rows} == {"all", "mean"}
     assert rows[0]["rise"] != 0
-    assert idle != busy
 
 
 def test_what_is_no_mixture_and_no_expert_ends_in_a_sentence(known: Any) -> None:

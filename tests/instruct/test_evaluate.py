@@ -77,11 +77,6 @@ def test_a_schema_makes_every_answer_valid(llama: Backend, card: ModelCard) -> N
     assert rows["valid"].all()
 
 
-def test_an_engine_without_grammars_refuses_the_schema_by_name(echo: Chat) -> None:
-    with pytest.raises(InvalidInput, match="cannot honour json_schema"):
-        evaluate(echo, tasks.load("extraction", style="schema", limit=1))
-
-
 def test_the_model_completes_better_than_nothing(llama: Backend, card: ModelCard) -> None:
     rows = evaluate(fresh(llama, card), tasks.load("completion", limit=8))
     assert rows["right"].sum() >= 2
@@ -108,11 +103,13 @@ def test_copying_the_english_scores_more_in_swedish_than_in_chinese() -> None:
     assert set(table["style"]) == {"baseline"}
 
 
-def test_nothing_to_evaluate_is_refused(echo: Chat) -> None:
+def test_what_cannot_be_evaluated_is_refused(echo: Chat) -> None:
     with pytest.raises(InvalidInput, match="no items"):
         evaluate(echo, [])
     with pytest.raises(InvalidInput, match="no trivial answer"):
         baseline(tasks.load("completion"))
+    with pytest.raises(InvalidInput, match="cannot honour json_schema"):
+        evaluate(echo, tasks.load("extraction", style="schema", limit=1))
 
 
 def run(*arguments: str) -> dict[str, Any]:

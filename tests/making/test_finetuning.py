@@ -15,6 +15,8 @@ from helpers.making import finetuning, training
 from helpers.models import sources
 from helpers.records import ModelCard
 
+IDS = torch.tensor([[5, 6, 7, 8]])
+
 
 @pytest.fixture(scope="module")
 def tokenizer(card: ModelCard) -> Any:
@@ -48,13 +50,10 @@ def test_no_date_is_both_trained_on_and_held_out() -> None:
     assert len({e.form for e in held}) == len(finetuning.FORMS)
 
 
-def test_the_iso_form_is_a_real_date() -> None:
+def test_the_iso_form_is_a_real_date_and_no_slip_is_a_month() -> None:
     for example in finetuning.examples(300, 1)[0]:
         assert datetime.date.fromisoformat(example.iso).isoformat() == example.iso
-
-
-def test_every_month_has_two_slips_that_are_no_month() -> None:
-    assert len(set(finetuning.SLIPS)) == 24
+    assert len(set(finetuning.SLIPS)) == 24  # two for each month
     assert not set(finetuning.SLIPS) & set(finetuning.MONTHS)
 
 
@@ -71,15 +70,9 @@ def test_the_rules_solve_the_forms_they_were_written_for_and_no_others() -> None
     }
 
 
-@pytest.mark.parametrize("text", ["", "tomorrow", "the thirty-first of April 1990", "April May the first 1990"])
-def test_the_rules_give_nothing_where_they_do_not_fit(text: str) -> None:
-    assert finetuning.by_rules(text) is None
-
-
-@pytest.mark.parametrize(("count", "held"), [(0, 5), (5, 0), (30_000, 5_000)])
-def test_examples_that_cannot_be_made_end_in_a_sentence(count: int, held: int) -> None:
-    with pytest.raises(InvalidInput, match="cannot be made"):
-        finetuning.examples(count, held)
+def test_the_rules_give_nothing_where_they_do_not_fit() -> None:
+    texts = ("", "tomorrow", "the thirty-first of April 1990", "April May the first 1990")
+    assert [text for text in texts if finetuning.by_rules(text) is not None] == []
 
 
 def test_answers_stand_in_the_last_columns(tokenizer: Any) -> None:
@@ -106,9 +99,8 @@ def test_only_the_adapter_is_trained(model: Any) -> None:
 
 
 def test_a_new_adapter_changes_nothing(model: Any) -> None:
-    ids = torch.tensor([[5, 6, 7]])
-    before = model(ids).logits
-    assert torch.equal(finetuning.with_adapter(model)(ids).logits, before)
+    before = model(IDS).logits
+    assert torch.equal(finetuning.with_adapter(model)(IDS).logits, before)
 
 
 def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, tokenizer: Any) -> None:
@@ -120,33 +112,31 @@ def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, token
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, frozen)
 
 
-def test_the_merged_model_says_what_the_adapter_said(model: Any, tmp_path: Path) -> None:
-    adapted = finetuning.with_adapter(model)
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)  # as if it had been trained
-    ids = torch.tensor([[5, 6, 7, 8]])
-    wanted = adapted(ids).logits
-    adapted.save_pretrained(tmp_path)
-    merged = adapted.merge_and_unload()
-    assert torch.allclose(merged(ids).logits, wanted, atol=1e-5)
-    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
-
-
-def test_a_saved_adapter_loads_onto_the_base(model: Any, tmp_path: Path) -> None:
-    base = {name: p.clone() for name, p in model.state_dict().items()}
+@pytest.fixture
+def adapted(model: Any) -> Any:
+    """The model with an adapter, as if it had been trained."""
     adapted = finetuning.with_adapter(model)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 weight.normal_(0, 0.1)
-    wanted = adapted(torch.tensor([[5, 6, 7]])).logits
+    return adapted
+
+
+def test_the_merged_model_says_what_the_adapter_said(adapted: Any) -> None:
+    wanted = adapted(IDS).logits
+    merged = adapted.merge_and_unload()
+    assert torch.allclose(merged(IDS).logits, wanted, atol=1e-5)
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+
+
+def test_a_saved_adapter_loads_onto_the_base(adapted: Any, tmp_path: Path) -> None:
+    wanted = adapted(IDS).logits
     adapted.save_pretrained(tmp_path)
-    fresh = LlamaForCausalLM(model.config)
-    fresh.load_state_dict(base)
-    loaded = finetuning.load_adapter(fresh, tmp_path).eval()
-    assert torch.allclose(loaded(torch.tensor([[5, 6, 7]])).logits, wanted, atol=1e-6)
+    base = adapted.unload()
+    assert not torch.allclose(base(IDS).logits, wanted, atol=1e-3)
+    loaded = finetuning.load_adapter(base, tmp_path).eval()
+    assert torch.allclose(loaded(IDS).logits, wanted, atol=1e-6)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) < 60_000
 
 

@@ -31,32 +31,26 @@ def test_the_theme_of_a_notebook_does_not_change_the_picture(make):
 
 
 @every_kind
-def test_every_answer_is_a_cell_of_the_truth(make):
+def test_every_answer_is_a_cell_and_is_asked_for_plainly_and_in_other_words(make):
     document = make(5)
-    every = {text for row in document.cells for text in row}
-    assert {question.answer for question in document.questions} <= every
-
-
-@every_kind
-def test_every_question_is_asked_plainly_and_in_other_words(make):
-    questions = make(6).questions
-    plain, reworded = ([q for q in questions if q.wording == wording] for wording in ("plain", "reworded"))
+    plain, reworded = ([q for q in document.questions if q.wording == kind] for kind in ("plain", "reworded"))
+    assert {question.answer for question in document.questions} <= {text for row in document.cells for text in row}
     assert [q.answer for q in plain] == [q.answer for q in reworded]
     assert not {q.text for q in plain} & {q.text for q in reworded}
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_receipt_adds_up(seed):
-    cells = dict(documents.receipt(seed).cells)
-    goods = [float(price) for label, price in cells.items() if label in documents.GOODS]
-    assert sum(goods) == pytest.approx(float(cells["Total"]))
+def test_a_receipt_adds_up():
+    for seed in range(20):
+        cells = dict(documents.receipt(seed).cells)
+        goods = [float(price) for label, price in cells.items() if label in documents.GOODS]
+        assert sum(goods) == pytest.approx(float(cells["Total"])), seed
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_two_values_tie_where_the_highest_is_asked(seed):
-    for document in (documents.receipt(seed), documents.table(seed), documents.bar_chart(seed)):
-        body = [row for row in document.cells if row[0] not in ("Date", "Total", "Product")]
-        assert len({row[-1] for row in body}) == len(body)
+def test_no_two_values_tie_where_the_highest_is_asked():
+    for seed in range(5):
+        for document in (documents.receipt(seed), documents.table(seed), documents.bar_chart(seed)):
+            body = [row for row in document.cells if row[0] not in ("Date", "Total", "Product")]
+            assert len({row[-1] for row in body}) == len(body), (seed, document)
 
 
 def test_a_bare_chart_differs_from_a_labelled_one_in_its_print_alone():
@@ -82,10 +76,6 @@ def test_a_collection_holds_each_kind():
     assert sorted(kinds) == sorted(documents.MAKERS)
 
 
-def test_a_document_tells_its_kind():
-    assert repr(documents.text_page(0)).startswith("Document('lines', ")
-
-
 # What harms a page
 
 
@@ -95,13 +85,8 @@ def grey() -> Image.Image:
 
 
 def test_no_harm_changes_nothing(grey):
-    harmed = (
-        documents.rotated(grey, 0),
-        documents.noisy(grey, 0),
-        documents.blurred(grey, 0),
-        documents.faded(grey, 1),
-    )
-    assert all(image.tobytes() == grey.tobytes() for image in harmed)
+    ways = {documents.rotated: 0, documents.noisy: 0, documents.blurred: 0, documents.faded: 1}
+    assert [way for way, strength in ways.items() if way(grey, strength).tobytes() != grey.tobytes()] == []
 
 
 def test_a_turned_page_keeps_its_corners_on_white(grey):
@@ -129,14 +114,7 @@ def test_fading_moves_towards_white(grey):
     assert documents.faded(grey, 0).getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda image: documents.noisy(image, -1),
-        lambda image: documents.blurred(image, -1),
-        lambda image: documents.faded(image, 2),
-    ],
-)
+@pytest.mark.parametrize("harm", [documents.noisy, documents.blurred, documents.faded])
 def test_a_harm_that_makes_no_sense_is_refused(grey, harm):
     with pytest.raises(InvalidInput):
-        harm(grey)
+        harm(grey, -1)

@@ -78,19 +78,15 @@ def test_a_path_and_an_array_are_read_like_a_picture(tmp_path):
     assert read_text(tmp_path / "page.png").text == read_text(np.asarray(image)).text == read_text(image).text
 
 
-def test_a_page_askew_is_read_in_order():
+@pytest.mark.parametrize("degrees", [20, 90])
+def test_a_page_askew_and_a_page_on_its_side_are_read_in_order(degrees):
     document = documents.text_page(3, sizes=(18, 18))
-    assert read_text(documents.rotated(document.image, 20)).text == document.text
+    assert read_text(documents.rotated(document.image, degrees)).text == document.text
 
 
-def test_a_page_on_its_side_is_read_in_order():
-    document = documents.text_page(3, sizes=(18, 18))
-    assert read_text(documents.rotated(document.image, 90)).text == document.text
-
-
-@pytest.mark.parametrize("size", [(1, 1), (300, 20), (200, 100)])
-def test_a_blank_picture_has_no_rows(size):
-    assert read_text(Image.new("RGB", size, "white")) == Page(())
+def test_a_blank_picture_has_no_rows():
+    for size in ((1, 1), (300, 20), (200, 100)):
+        assert read_text(Image.new("RGB", size, "white")) == Page(())
 
 
 def test_no_connection_is_opened(monkeypatch):
@@ -150,9 +146,11 @@ def test_the_character_error_rate_by_hand(read, rate):
     assert scores.character_error_rate(read, "total 12") == pytest.approx(rate)
 
 
-def test_an_error_rate_without_truth_is_refused():
+def test_what_cannot_be_scored_is_refused():
     with pytest.raises(InvalidInput, match="truth"):
         scores.character_error_rate("text", " \n")
+    with pytest.raises(InvalidInput, match="rotation_degrees"):
+        scores.under("coffee")
 
 
 def test_cells_count_only_in_their_place():
@@ -164,11 +162,6 @@ def test_tiny_type_breaks_the_reader():
     rows = scores.under("type_size_pixels", pages=1, levels=(3, 16))
     assert list(rows["error_rate"] > 0.5) == [True, False]
     assert set(rows.columns) == {"harm", "level", "page", "characters", "error_rate"}
-
-
-def test_an_unknown_harm_lists_the_known_ones():
-    with pytest.raises(InvalidInput, match="rotation_degrees"):
-        scores.under("coffee")
 
 
 def test_the_plot_has_its_unit():
@@ -193,11 +186,11 @@ def test_a_chart_gives_each_name_the_number_above_it():
     assert qa.cells(read, documents.bar_chart()) == (("Mon", "9"), ("Tue", ""))
 
 
-@pytest.mark.parametrize("make", documents.MAKERS.values(), ids=documents.MAKERS)
-def test_an_empty_page_is_answered_with_nothing(make):
-    document = make(0)
-    assert qa.cells(Page(()), document) == ()
-    assert {qa.answer_by_rules(Page(()), document, q) for q in document.questions} == {""}
+def test_an_empty_page_is_answered_with_nothing():
+    for make in documents.MAKERS.values():
+        document = make(0)
+        assert qa.cells(Page(()), document) == ()
+        assert {qa.answer_by_rules(Page(()), document, q) for q in document.questions} == {""}
 
 
 @pytest.mark.parametrize(

@@ -64,16 +64,15 @@ def test_images_reach_the_model_as_the_processor_hands_them_over(language):
     assert handed["input_ids"].eq(processor.image_token_id).sum() == miniature.IMAGE_TOKENS
 
 
-@pytest.mark.parametrize("images", [0, 1, 3])
-def test_the_pieces_of_a_prompt_are_the_chat_template_s_own(language, images):
-    processor = miniature.processor(language)
-    parts = [{"type": "image"}] * images + [{"type": "text", "text": "what color is the shape?"}]
-    text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
-    shown = [easyvqa.image("test", n) for n in range(images)] or None
-    whole = processor(images=shown, text=[text], add_special_tokens=False)["input_ids"][0]
-    tokenizer = processor.tokenizer
-    pieces = seeing.prompt_ids(tokenizer, images) + seeing.question_ids(tokenizer, "what color is the shape?")
-    assert list(whole) == pieces
+def test_the_pieces_of_a_prompt_are_the_chat_template_s_own(language):
+    processor, question = miniature.processor(language), "what color is the shape?"
+    for images in (0, 1, 3):
+        parts = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+        text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+        shown = [easyvqa.image("test", n) for n in range(images)] or None
+        whole = processor(images=shown, text=[text], add_special_tokens=False)["input_ids"][0]
+        words = processor.tokenizer
+        assert list(whole) == seeing.prompt_ids(words, images) + seeing.question_ids(words, question)
 
 
 def test_what_was_trained_goes_out_and_in_again(language, tokenizer, model, tmp_path):
@@ -95,11 +94,6 @@ def test_only_eyes_projector_and_adapter_are_trainable(model):
     names = [name for name, p in adapted.named_parameters() if p.requires_grad]
     assert all("vision_model" in n or "connector" in n or "lora" in n for n in names)
     assert sum("lora_A" in n for n in names) == 2 * len(miniature.TARGETS)
-
-
-def test_weights_that_do_not_fit_are_refused_in_a_sentence(model):
-    with pytest.raises(DamagedFile, match="do not fit"):
-        miniature.put_in(model, {"vision.nonsense": torch.zeros(1)})
 
 
 def test_a_made_folder_is_loaded_by_the_auto_classes(language, tokenizer, model, tmp_path):
@@ -238,12 +232,11 @@ def test_the_stored_curve_is_that_of_a_whole_run():
     assert curve["steps"][-1]["one"] > 0.95
 
 
-def test_an_unknown_way_of_showing_is_refused(model, tokenizer):
+def test_what_cannot_be_shown_or_is_not_there_is_a_sentence(model, tokenizer, monkeypatch, tmp_path):
     with pytest.raises(InvalidInput, match="right, shuffled, none"):
         list(seeing.answers(model, tokenizer, "test", ASKED[:1], shown="twice"))
-
-
-def test_missing_shipped_weights_are_told(monkeypatch, tmp_path):
+    with pytest.raises(DamagedFile, match="do not fit"):
+        miniature.put_in(model, {"vision.nonsense": torch.zeros(1)})
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     with pytest.raises(DamagedFile, match="git"):
         sources.folder(catalog.card("mini-vision"))

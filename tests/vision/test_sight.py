@@ -50,10 +50,7 @@ def test_the_parts_are_all_of_the_model(model: Any) -> None:
     rows = sight.parts(model)
     assert sum(row["parameters"] for row in rows) == model.num_parameters()
     assert sum(row["percent"] for row in rows) == pytest.approx(100)
-
-
-def test_the_connector_joins_four_patches_into_one_token(model: Any) -> None:
-    assert sight.parts(model)[1]["parameters"] == 4 * 32 * 32
+    assert rows[1]["parameters"] == 4 * 32 * 32  # the connector joins four patches into one token
 
 
 def test_the_published_parts_of_phi_add_up_to_what_the_hub_counts() -> None:
@@ -75,15 +72,11 @@ def test_the_runs_of_tokens_follow_each_other(model: Any, processor: Any, pictur
 
 
 def test_attention_is_a_share_for_each_layer_and_image_token(model: Any, processor: Any, picture: Image.Image) -> None:
+    before = model.model.text_model.config._attn_implementation
     looked = sight.attention(model, processor, picture, QUESTION)
     assert looked.shape == (3, 4, 4)
     assert (looked > 0).all()
     assert (looked.sum(axis=(1, 2)) < 1).all()
-
-
-def test_attention_leaves_the_model_as_it_was(model: Any, processor: Any, picture: Image.Image) -> None:
-    before = model.model.text_model.config._attn_implementation
-    sight.attention(model, processor, picture, QUESTION)
     assert model.model.text_model.config._attn_implementation == before != "eager"
 
 
@@ -113,11 +106,7 @@ def likelihood(model: Any, processor: Any, image: Image.Image, answer: str) -> f
 
 
 def test_an_answer_of_several_tokens_is_explained_as_a_whole(model: Any, processor: Any, picture: Image.Image) -> None:
-    fall = sight.occlusion(model, processor, picture, QUESTION, "a red rectangle")
-    assert np.isfinite(fall).all()
-
-
-def test_an_empty_answer_is_refused(model: Any, processor: Any, picture: Image.Image) -> None:
+    assert np.isfinite(sight.occlusion(model, processor, picture, QUESTION, "a red rectangle")).all()
     with pytest.raises(InvalidInput, match="empty"):
         sight.occlusion(model, processor, picture, QUESTION, "")
 
@@ -127,13 +116,11 @@ def test_the_cells_of_the_object_are_found(picture: Image.Image) -> None:
     assert sight.object_cells(picture, 4).sum() == 4
 
 
-@pytest.mark.parametrize(("cell", "hit"), [((2, 2), True), ((5, 5), False)])
-def test_a_map_points_at_the_object_with_its_highest_cell(
-    picture: Image.Image, cell: tuple[int, int], hit: bool
-) -> None:
-    values = np.zeros((8, 8))
-    values[cell] = 1
-    assert sight.points_at_object(values, picture) is hit
+def test_a_map_points_at_the_object_with_its_highest_cell(picture: Image.Image) -> None:
+    for cell, hit in (((2, 2), True), ((5, 5), False)):
+        values = np.zeros((8, 8))
+        values[cell] = 1
+        assert sight.points_at_object(values, picture) is hit
 
 
 def test_a_map_is_drawn_over_the_whole_image_with_its_unit(picture: Image.Image) -> None:
