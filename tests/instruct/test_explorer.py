@@ -17,12 +17,17 @@ def widget():
     return decoding.explorer(LOGITS, str, [int(LOGITS.argmax())])
 
 
-def test_every_slider_redraws_the_picture(widget):
-    for slider, value in ((0, 0.4), (1, 3), (2, 0.5), (3, 1.5), (0, 0.0)):
-        before = bytes(widget.children[-1].value)
-        widget.children[slider].value = value
-        assert bytes(widget.children[-1].value) != before
-        assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
+@pytest.mark.parametrize(("slider", "value"), [(0, 0.4), (1, 3), (2, 0.5), (3, 1.5)])
+def test_every_slider_redraws_the_picture(widget, slider, value):
+    before = bytes(widget.children[-1].value)
+    widget.children[slider].value = value
+    assert bytes(widget.children[-1].value) != before
+    assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
+
+
+def test_temperature_zero_can_be_chosen(widget):
+    widget.children[0].value = 0.0
+    assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
 
 
 def test_the_bars_are_the_table():
@@ -30,6 +35,7 @@ def test_the_bars_are_the_table():
     ax = decoding.plot_candidates(table)
     widths = [bar.get_width() for bar in ax.patches]
     assert widths == pytest.approx([*table["model"], *table["after"]])
+    plt.close("all")
 
 
 def test_a_token_seen_before_has_a_star_and_its_space_shows():
@@ -37,9 +43,11 @@ def test_a_token_seen_before_has_a_star_and_its_space_shows():
     assert decoding._label("$", False) == r"'\$'"
 
 
-def test_a_position_says_how_many_tokens_are_left():
-    assert decoding.describe_position(LOGITS, Sampling()).startswith("1 token left")
-    assert decoding.describe_position(LOGITS, Sampling(temperature=1.0, top_k=7)).startswith("7 tokens left")
+@pytest.mark.parametrize(
+    ("sampling", "words"), [(Sampling(), "1 token left"), (Sampling(temperature=1.0, top_k=7), "7 tokens left")]
+)
+def test_a_position_says_how_many_tokens_are_left(sampling, words):
+    assert decoding.describe_position(LOGITS, sampling).startswith(words)
 
 
 def test_the_stored_picture_has_six_positions_each_named_by_its_option():
