@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--describe", action="store_true", help="also put the tools' descriptions into the prompt")
     parser.add_argument("--show", action="store_true", help="also print every choice that was wrong")
     asked = parser.parse_args()
-    shown, questions = examples.load("examples"), examples.load(asked.part)
+    shown, questions = examples.tool_questions("examples"), examples.tool_questions(asked.part)
     with open_chat(asked.model, backend=asked.backend, provider=asked.provider) as chat:
         able = "json_schema" in chat.backend.honours
         agents = {
@@ -45,9 +45,9 @@ def main() -> None:
             for constrained in ([True, False] if able else [False])
         }
         started = time.perf_counter()
-        rows = toolscore.compare(agents, questions)
+        rows = toolscore.compare_agents(agents, questions)
         seconds = time.perf_counter() - started
-    table = pd.concat([toolscore.summary(rows), toolscore.summary(toolscore.baselines(shown, questions))])
+    table = pd.concat([toolscore.agent_shares(rows), toolscore.agent_shares(toolscore.baselines(shown, questions))])
     if asked.show:
         print(rows[~rows["tool"] | (rows["arguments"] == False)][["agent", "question", "choice"]].to_string())  # noqa: E712
     print(table.round(2).to_string(index=False))

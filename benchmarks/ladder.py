@@ -56,7 +56,7 @@ class Rung:
     def __init__(self, name: str, path: str | None = None, threads: int = 1) -> None:
         self.name, self.model, self.threads = name, path or name, threads
         self._open: Chat | None = None
-        card = local.card(Path(path)) if path else catalog.card(name)
+        card = local.card_of_path(Path(path)) if path else catalog.card(name)
         named = [one for one in catalog.cards() if one.name == name]
         file = sources.gguf(card)
         self.entry = {

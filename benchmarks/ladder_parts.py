@@ -128,7 +128,7 @@ class Calls:
         return Agent(
             chat,
             course_tools(chat),
-            examples=examples.load("examples"),
+            examples=examples.tool_questions("examples"),
             max_new_tokens=self.cap,
             constrained=self.constrained,
         )
@@ -136,14 +136,14 @@ class Calls:
     def material(self) -> object:
         listener = Listener(context=1 << 15)
         chat = Chat(listener, catalog.card("smollm2-135m"), sampling=Sampling())
-        agent, questions = replace(self, constrained=False).agent(chat), examples.load("questions")
+        agent, questions = replace(self, constrained=False).agent(chat), examples.tool_questions("questions")
         for question in questions:
             agent.choose(question.question, repair=False)
         return [self.constrained, agent.schema, listener.heard, [asdict(question) for question in questions]]
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
-        questions = examples.load("questions")[:limit]
-        found = toolscore.score(self.agent(rung.chat(self.backend)), questions).to_dict("records")
+        questions = examples.tool_questions("questions")[:limit]
+        found = toolscore.score_agent(self.agent(rung.chat(self.backend)), questions).to_dict("records")
         kept = ("cut", "tool", "arguments", "valid")
         return [
             {"item": str(number), "group": row["expected"], "answer": row["choice"]}
@@ -152,8 +152,8 @@ class Calls:
         ]
 
     def baseline(self) -> list[Row]:
-        questions = examples.load("questions")
-        found = toolscore.baselines(examples.load("examples"), questions)
+        questions = examples.tool_questions("questions")
+        found = toolscore.baselines(examples.tool_questions("examples"), questions)
         chosen = found[found["agent"] == "keywords"]["tool"]
         return [
             {"item": str(number), "group": question.tool, "tool": bool(right)}

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     asked = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(moe_05.SHIPPED)
-    ids, held = (mixture.encode(tokenizer, side) for side in mixture.texts())
+    ids, held = (mixture.encode_kinds(tokenizer, side) for side in mixture.texts())
     names = ("mixture", *moe_05.TWINS)
     runs = []
     for seed in range(asked.seeds):

@@ -20,7 +20,7 @@ from helpers.vision.ocr import read_text
 FIRST_SEED = 1000
 
 
-def transcribed(kind: str, made: list[documents.Document]) -> dict[str, Spread]:
+def transcribed(kind: str, made: list[documents.DrawnPage]) -> dict[str, Spread]:
     """The error rate on clean pages with the interval of its mean, where there is a text; the share of cells right."""
     pages = [read_text(document.image) for document in made]
     figures = {}
@@ -45,7 +45,7 @@ def broken(pages: int) -> dict[str, Spread]:
     return figures
 
 
-def answered(asked: argparse.Namespace, made: list[documents.Document]) -> dict[str, Spread]:
+def answered(asked: argparse.Namespace, made: list[documents.DrawnPage]) -> dict[str, Spread]:
     """The share of questions answered on each road, over all and by kind; prints it by form and wording too."""
     with open_chat(asked.model, provider=asked.provider) as chat:
         by_model = document_qa.by_model(chat, conversation=asked.model != "smollm2-135m")

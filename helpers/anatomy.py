@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Bits a weight. int8 and int4 are the bare numbers; the names with a Q are llama.cpp's block formats with their
 #: scales: Q8_0, Q4_0 and Q4_1 share one fp16 scale (Q4_1 also a minimum) among 32 weights, Q4_K and Q6_K use
 #: blocks of 256. Source: block_q8_0 and its neighbours in ggml/src/ggml-common.h of llama.cpp.
-PRECISIONS: Mapping[str, float] = {
+PRECISION_BITS: Mapping[str, float] = {
     **{"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4},
     **{"Q8_0": 8.5, "Q6_K": 6.5625, "Q4_K": 4.5, "Q4_1": 5.0, "Q4_0": 4.5},
 }
@@ -228,9 +228,9 @@ def _head_size(shape: Shape) -> int:
 
 
 def _bits(precision: str) -> float:
-    if precision not in PRECISIONS:
-        raise InvalidInput(f"{precision!r} is no precision known here.", f"Take one of {', '.join(PRECISIONS)}.")
-    return PRECISIONS[precision]
+    if precision not in PRECISION_BITS:
+        raise InvalidInput(f"{precision!r} is no precision known here.", f"Take one of {', '.join(PRECISION_BITS)}.")
+    return PRECISION_BITS[precision]
 
 
 def _classes(model: str | ModelCard) -> tuple[ModelCard, Any, Any]:

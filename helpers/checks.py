@@ -13,13 +13,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from math import isclose, isnan
 from numbers import Number
-from pathlib import Path
 from typing import Any, Literal
 
+from helpers.data import ROOT
 from helpers.errors import InvalidInput
 
 State = Literal["not tried yet", "passed", "failed"]
-LESSONS = Path(__file__).resolve().parents[1] / "lessons"
+LESSONS = ROOT / "lessons"
 #: Values longer than this are cut, so that a counterexample stays readable.
 SHOWN_CHARACTERS = 200
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from helpers.errors import DamagedFile, InvalidInput
 
-FOLDER = Path(__file__).resolve().parents[1] / "data"
+#: The course's own folder, where README.md lies.
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "data"
 
 
 def stored(name: str) -> Any:

@@ -125,7 +125,7 @@ class Spread:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g}, {self.repeats} repeats)"
 
 
-def rates(rows: pd.DataFrame, outcome: str, by: str) -> pd.DataFrame:
+def rate_table(rows: pd.DataFrame, outcome: str, by: str) -> pd.DataFrame:
     """One row a group: `share` of rows whose `outcome` is true, its `low` and `high`, and the `trials`, best first."""
     import pandas as pd
 

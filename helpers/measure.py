@@ -1,11 +1,8 @@
-"""To measure: warm up, repeat, take the median, say the spread and the machine.
+"""To measure and to compare: warm up, repeat, take the median, say the spread and the machine.
 
 An answer costs two things. *Prefill* reads the whole prompt at once and ends with the first token: it is bound by
 arithmetic. *Decode* then writes one token after the other and reads every weight for each of them: it is bound by
 memory bandwidth. So the time to the first token and the decode rate are told apart, here as everywhere.
-
-
-Two models side by side, or two settings of one: the same prompts, one table, one picture.
 
     table = compare({"four bits": open_chat("smollm2-135m"), "Phi": open_chat("phi-4-mini")}, ["用中文说你好。"])
 

@@ -1,10 +1,8 @@
-"""The pictures of the course: a tidy table in, matplotlib Axes out.
+"""The pictures of the course: a tidy table in, matplotlib Axes out; and one curve that grows while a model trains.
 
 A table is a pandas DataFrame or a list of dicts. One look throughout: colour is the model family and marker the
 backend, in every notebook; an axis carries its unit, and what was measured its spread. Nothing here calls `show`.
-
-
-A loss curve that grows while the model trains."""
+"""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ THEME: dict[str, Any] = {
     **{"legend.frameon": False, "legend.fontsize": 8},
 }
 #: The endings of columns that carry a unit, as an axis writes them.
-UNITS = {"_tokens_per_second": "tokens/s", "_seconds": "s", "_gib": "GiB", "_bytes": "bytes", "_percent": "%"}
+AXIS_UNITS = {"_tokens_per_second": "tokens/s", "_seconds": "s", "_gib": "GiB", "_bytes": "bytes", "_percent": "%"}
 SPREAD: dict[str, Any] = {"ecolor": "#333333", "elinewidth": 1.1, "capsize": 3}
 
 
@@ -289,9 +287,9 @@ def _labelled(ax: Axes, x: str, y: str, hue: str | None) -> Axes:
 
 def _words(column: str) -> str:
     """A column's name as an axis label: "decode_tokens_per_second" becomes "decode (tokens/s)"."""
-    ending = next((ending for ending in UNITS if column.endswith(ending)), "")
+    ending = next((ending for ending in AXIS_UNITS if column.endswith(ending)), "")
     words = column.removesuffix(ending).replace("ttft", "time to first token").replace("_", " ")
-    return f"{words} ({UNITS[ending]})" if ending else words
+    return f"{words} ({AXIS_UNITS[ending]})" if ending else words
 
 
 def _short(count: float) -> str:

@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
+from helpers.data import ROOT
 from helpers.errors import InvalidInput
 
 #: The file of a learner's own settings.
-DOTENV = Path(__file__).resolve().parents[1] / ".env"
+DOTENV = ROOT / ".env"
 #: The variables that tell a client whom to trust: OpenSSL's own, which httpx reads too, and those of requests.
 TRUST_OF_HTTPX, TRUST_OF_REQUESTS = ("SSL_CERT_FILE", "SSL_CERT_DIR"), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: How a file begins that says in which encoding it is.

@@ -89,8 +89,10 @@ def test_memory_of_one_block_of_32_weights():
 
 def test_bits_of_block_formats_are_those_of_the_gguf_package():
     gguf = pytest.importorskip("gguf")
-    blocks = {p: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[p]] for p in anatomy.PRECISIONS if p.startswith("Q")}
-    assert {p: 8 * size / weights for p, (weights, size) in blocks.items()}.items() <= anatomy.PRECISIONS.items()
+    blocks = {
+        p: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[p]] for p in anatomy.PRECISION_BITS if p.startswith("Q")
+    }
+    assert {p: 8 * size / weights for p, (weights, size) in blocks.items()}.items() <= anatomy.PRECISION_BITS.items()
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from helpers.errors import InvalidInput
-from helpers.intervals import Mean, Rate, Spread, rates
+from helpers.intervals import Mean, Rate, Spread, rate_table
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_means_interval_covers_what_it_promises(items: int) -> None:
 
 def test_rates_count_each_group_and_put_the_best_first():
     rows = pd.DataFrame({"field": ["a", "b", "a", "b"], "correct": [True, True, False, True]})
-    table = rates(rows, "correct", "field")
+    table = rate_table(rows, "correct", "field")
     assert list(zip(table["field"], table["share"], table["trials"], strict=True)) == [("b", 1.0, 2), ("a", 0.5, 2)]
     assert (table["low"] <= table["share"]).all()
 
@@ -54,7 +54,7 @@ def test_a_rate_reads_as_a_sentence():
 
 def test_no_rows_are_refused():
     with pytest.raises(InvalidInput, match="no rows"):
-        rates(pd.DataFrame({"field": [], "correct": []}), "correct", "field")
+        rate_table(pd.DataFrame({"field": [], "correct": []}), "correct", "field")
 
 
 def test_a_mean_lies_in_its_interval_and_reads_as_a_sentence() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from helpers import machine
 from helpers.making import bpe, corpus, distillation, export, training
-from helpers.making.training import Row
+from helpers.making.training import LossRow
 from helpers.models.files import home
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "curves_02.json"
@@ -47,7 +47,7 @@ def long_run(tokenizer: Any, ids: Any, held: Any, folder: Path) -> dict[str, Any
     model = training.tiny_phi("2M", VOCABULARY)
     seen: list[dict[str, Any]] = []
 
-    def look(rows: list[Row]) -> None:
+    def look(rows: list[LossRow]) -> None:
         if len(rows) % 200 == 0 or len(rows) in (25, 50, 100):
             loss = training.held_out_loss(model, held)
             texts = [written(model, tokenizer, prompt) for prompt in PROMPTS]

@@ -20,7 +20,7 @@ from helpers.anatomy import count
 from helpers.experts import mixture, routing
 from helpers.experts.mixture import Size
 from helpers.making import bpe, export, training
-from helpers.making.training import Row
+from helpers.making.training import LossRow
 from helpers.models.files import home, remove
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -57,7 +57,7 @@ class Watch:
         self.seconds = self.points[-1]["seconds"] if self.points else 0.0
         self.clock = time.process_time()
 
-    def __call__(self, rows: list[Row]) -> None:
+    def __call__(self, rows: list[LossRow]) -> None:
         """Looks if it is time to."""
         if len(rows) not in self.at:
             return
@@ -81,7 +81,7 @@ def run(name: str, seed: int, ids: Any, held: Any, *, steps: int = STEPS, checkp
     watch = Watch(model, held, steps, log)
     training.train(
         model,
-        mixture.batches(ids, rows=ROWS, length=LENGTH, seed=seed),
+        mixture.balanced_batches(ids, rows=ROWS, length=LENGTH, seed=seed),
         steps=steps,
         loss=mixture.balanced_loss if name == "mixture" else training.next_token_loss,
         checkpoint=checkpoint,
@@ -131,7 +131,7 @@ def main() -> None:
     asked = parser.parse_args()
     train, held_texts = mixture.texts()
     tokenizer = bpe.train_tokenizer([text for part in train.values() for text in part], SIZE.vocabulary)
-    ids, held = mixture.encode(tokenizer, train), mixture.encode(tokenizer, held_texts)
+    ids, held = mixture.encode_kinds(tokenizer, train), mixture.encode_kinds(tokenizer, held_texts)
     made_with = settings(ids)
     if stored()["runs"]:
         there = {name: value for name, value in stored().items() if name in made_with}

@@ -94,7 +94,7 @@ def whole(model: Any, tokenizer: Any, checkpoint: Path, device: str) -> list[dic
     # The language model's weights are 16-bit numbers already, and stay as they are: nothing is lost.
     model.model.text_model.to(torch.bfloat16)
     model.lm_head.to(torch.bfloat16)
-    adapted = miniature.with_adapter(model).to(device)
+    adapted = miniature.with_decoder_adapter(model).to(device)
     inner = adapted.base_model.model
     vision = list(inner.model.vision_model.parameters())
     rest = [p for n, p in adapted.named_parameters() if p.requires_grad and "vision_model" not in n]
@@ -258,7 +258,7 @@ def held_out(model: Any, tokenizer: Any) -> dict[str, float]:
     scores = {}
     for name, questions in (("one", asked), ("pairs", pairs)):
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            given = list(seeing.answers(model, tokenizer, "train", questions))
+            given = list(seeing.image_answers(model, tokenizer, "train", questions))
         scores[name] = sum(q.answer == text for q, text in given) / len(given)
     model.train()
     return scores
@@ -280,7 +280,7 @@ def main() -> None:
     folder = home() / "training" / "vision_04"
     folder.mkdir(parents=True, exist_ok=True)
     language = sources.folder(catalog.card("smollm2-135m"))
-    tokenizer = miniature.processor(language).tokenizer
+    tokenizer = miniature.miniature_processor(language).tokenizer
     model = miniature.untrained(language, tokenizer)
     eyes(model, folder / "eyes.pt", device)
     whole(model, tokenizer, folder / "whole.pt", device)

@@ -7,21 +7,18 @@ for GPT-3?"), the nearest last. Near means: rare words in common (BM25), whateve
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from helpers.data import stored
 from helpers.errors import InvalidInput
 from helpers.instruct.search import Index
 
-PATH = Path(__file__).resolve().parents[2] / "data" / "agent_questions.json"
-
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class CallExample:
     """A question and the call for it; `accepted` are other arguments as good, `result` and `answer` what comes after.
 
     The tool "answer" means that none is needed.
@@ -40,16 +37,16 @@ class Example:
         return {"tool": self.tool, "arguments": dict(self.arguments)}
 
 
-def load(part: str = "questions") -> list[Example]:
+def tool_questions(part: str = "questions") -> list[CallExample]:
     """The course's own: the thirty "questions", the "examples" that a model is shown, or "dev" to try things on.
 
-    >>> load("examples")[0].call
+    >>> tool_questions("examples")[0].call
     {'tool': 'calculator', 'arguments': {'expression': '12 * 15'}}
     """
-    parts = json.loads(PATH.read_text(encoding="utf-8"))
+    parts = stored("agent_questions")
     if part not in parts:
         raise InvalidInput(f"There are no agent's questions called {part!r}.", f"Choose from {', '.join(parts)}.")
-    return [Example(**{**item, "accepted": tuple(item.get("accepted", ()))}) for item in parts[part]]
+    return [CallExample(**{**item, "accepted": tuple(item.get("accepted", ()))}) for item in parts[part]]
 
 
 def masked(question: str) -> str:
@@ -64,10 +61,10 @@ def masked(question: str) -> str:
 class Nearest:
     """Examples that can be searched by a question."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[CallExample]) -> None:
         self._examples = list(examples)
         self._index = Index(masked(one.question) for one in examples)
 
-    def __call__(self, question: str, n: int) -> list[Example]:
+    def __call__(self, question: str, n: int) -> list[CallExample]:
         """The n nearest examples, the nearest last, where a model looks first."""
         return [self._examples[place] for place, _ in reversed(self._index.search(masked(question), n))]

@@ -13,15 +13,14 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from helpers.agents.tools import Between, Tool, tool
 from helpers.chat import Chat
+from helpers.checks import LESSONS
 from helpers.errors import InvalidInput
 from helpers.instruct.search import Index
 
-LESSONS = Path(__file__).resolve().parents[2] / "lessons"
 #: No number of the calculator may need more bits: without a limit, 9**9**9 would fill the memory.
 MOST_BITS = 4096
 LARGEST = 1e300

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.agents.agent import Agent, Choice
-from helpers.agents.examples import Example, Nearest
+from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.tools import Tool
 from helpers.errors import CourseError
 from helpers.intervals import Rate
@@ -32,7 +32,7 @@ KEYWORDS = {
 MEASURES = ("tool", "arguments", "valid")
 
 
-def score(agent: Agent, questions: Sequence[Example]) -> pd.DataFrame:
+def score_agent(agent: Agent, questions: Sequence[CallExample]) -> pd.DataFrame:
     """One row a question: the `choice`, and whether the `tool` and its `arguments` are right and the call was `valid`.
 
     `cut` is true where what the model wrote ended at the cap on new tokens.
@@ -45,7 +45,7 @@ def score(agent: Agent, questions: Sequence[Example]) -> pd.DataFrame:
     return pd.DataFrame([_row(agent, question) for question in questions])
 
 
-def compare(agents: Mapping[str, Agent], questions: Sequence[Example]) -> pd.DataFrame:
+def compare_agents(agents: Mapping[str, Agent], questions: Sequence[CallExample]) -> pd.DataFrame:
     """`score` of several agents with their names in the column `agent`.
 
     Each question goes to all of them in turn, so that those with the same prompt share its KV cache.
@@ -55,7 +55,7 @@ def compare(agents: Mapping[str, Agent], questions: Sequence[Example]) -> pd.Dat
     return pd.DataFrame([{"agent": name} | _row(agent, one) for one in questions for name, agent in agents.items()])
 
 
-def summary(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:
+def agent_shares(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:
     """One row for each group and measure: the `share` with its 95 % interval (Wilson's), and the `questions`."""
     import pandas as pd
 
@@ -69,7 +69,7 @@ def summary(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def baselines(examples: Sequence[Example], questions: Sequence[Example]) -> pd.DataFrame:
+def baselines(examples: Sequence[CallExample], questions: Sequence[CallExample]) -> pd.DataFrame:
     """The tool that three rules choose, in the form of `score`'s rows: no model is asked."""
     import pandas as pd
 
@@ -95,7 +95,7 @@ def by_keyword(question: str) -> str:
     return next(found, "answer")
 
 
-def right_arguments(used: Tool, question: Example, choice: Choice) -> bool:
+def right_arguments(used: Tool, question: CallExample, choice: Choice) -> bool:
     """Whether the choice, which names the right tool, has arguments as good as the expected ones."""
     if choice.problem:
         return False
@@ -109,7 +109,7 @@ def right_arguments(used: Tool, question: Example, choice: Choice) -> bool:
         return False
 
 
-def _row(agent: Agent, question: Example) -> dict[str, Any]:
+def _row(agent: Agent, question: CallExample) -> dict[str, Any]:
     choice = agent.choose(question.question, repair=False)
     chosen = choice.tool == question.tool
     needed = question.tool != "answer"

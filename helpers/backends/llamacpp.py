@@ -72,7 +72,7 @@ class Engine(Backend):
                 "Leave precision out, or open the model with backend='transformers'.",
             )
         if card.gguf:
-            require_memory(sources.memory_bytes(card), card.title)  # before anything is downloaded for it
+            require_memory(sources.open_memory_bytes(card), card.title)  # before anything is downloaded for it
         path = sources.gguf(card)
         require_memory(path.stat().st_size, card.title)
         return cls(str(path), context=context, threads=threads, precision=stored)

@@ -17,12 +17,12 @@ from helpers.backends.transformers import ENDS
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.machine import require_memory
 from helpers.models import sources
-from helpers.models.engine_files import BITS, converted
+from helpers.models.engine_files import EXPORT_BITS, converted
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 #: How many tokens of a prompt a processor reads before a look whether to stop; a GPU reads four times as many.
 PREFILL_TOKENS = 128
-SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
+MLX_SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
 
 
 class _Left(Exception):
@@ -34,7 +34,7 @@ class Engine(Backend):
 
     name = "mlx"
     package = "mlx-lm"
-    install = f"python3 course.py lab --engines. {SYSTEMS}"
+    install = f"python3 course.py lab --engines. {MLX_SYSTEMS}"
     honours = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"})
 
     def __init__(self, model: Any, tokenizer: Any, *, ends: frozenset[int], context: int, precision: str) -> None:
@@ -48,7 +48,7 @@ class Engine(Backend):
     @classmethod
     def missing(cls) -> str | None:
         if not exists_for(platform.system(), platform.machine()):
-            return f"{SYSTEMS}, not for {platform.system()} on {platform.machine()}"
+            return f"{MLX_SYSTEMS}, not for {platform.system()} on {platform.machine()}"
         return super().missing()
 
     @classmethod
@@ -65,10 +65,10 @@ class Engine(Backend):
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
         """`threads` changes nothing: MLX divides its work itself."""
         precision = precision or "bf16"
-        if precision not in BITS:
-            raise InvalidInput(f"MLX here cannot compute in {precision}.", f"Choose {', '.join(BITS)}.")
+        if precision not in EXPORT_BITS:
+            raise InvalidInput(f"MLX here cannot compute in {precision}.", f"Choose {', '.join(EXPORT_BITS)}.")
         source = sources.folder(card)
-        require_memory(int(card.parameters * BITS[precision] / 8), card.title)
+        require_memory(int(card.parameters * EXPORT_BITS[precision] / 8), card.title)
         with _process_left_alone(card):
             import mlx.core as mx
             from mlx_lm.utils import load_model

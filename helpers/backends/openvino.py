@@ -28,7 +28,7 @@ from helpers.models import engine_files
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 GRAPH = "openvino_model.xml"
-SYSTEMS = "It exists for Windows and Linux, and for macOS on Apple silicon"
+OPENVINO_SYSTEMS = "It exists for Windows and Linux, and for macOS on Apple silicon"
 _ELSEWHERE = {("Darwin", "x86_64"): "a Mac with Intel", ("Windows", "ARM64"): "Windows on Arm"}
 
 
@@ -37,7 +37,7 @@ class Engine(Backend):
 
     name = "openvino"
     package = "openvino-genai"
-    install = f"python3 course.py lab --engines. {SYSTEMS}"
+    install = f"python3 course.py lab --engines. {OPENVINO_SYSTEMS}"
     honours = frozenset(
         {"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "json_schema"}
     )
@@ -65,7 +65,7 @@ class Engine(Backend):
     @classmethod
     def missing(cls) -> str | None:
         elsewhere = _ELSEWHERE.get((platform.system(), platform.machine()))
-        return f"OpenVINO does not exist for {elsewhere}. {SYSTEMS}" if elsewhere else super().missing()
+        return f"OpenVINO does not exist for {elsewhere}. {OPENVINO_SYSTEMS}" if elsewhere else super().missing()
 
     @classmethod
     def serves(cls, card: ModelCard) -> str | None:

@@ -96,7 +96,7 @@ def providers() -> list[Provider]:
     return list(_table().values())
 
 
-def table() -> list[dict[str, Any]]:
+def provider_table() -> list[dict[str, Any]]:
     """One row a provider, ready for `pandas.DataFrame`.
 
     `models` maps the catalog's names to the provider's, without those that it retired.

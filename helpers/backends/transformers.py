@@ -17,7 +17,7 @@ from helpers.models import sources, templates
 from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 
 #: Bytes of one weight in the precisions that this backend can compute with.
-PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2}
+PRECISION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 #: How many tokens of a prompt are read in one pass: attention over a long one would be a minute in one operation.
 PREFILL_TOKENS = 512
 #: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
@@ -60,12 +60,13 @@ class Engine(Backend):
     @classmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
         precision = precision or machine.precision()
-        if precision not in PRECISIONS:
-            raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
+        if precision not in PRECISION_BYTES:
+            known = ", ".join(PRECISION_BYTES)
+            raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {known}.")
         # Before anything is downloaded for it. A file may store more numbers than the model has parameters.
         numbers = (card.gguf.numbers if card.gguf else None) or card.parameters
-        require_memory(numbers * PRECISIONS[precision], card.title)
-        require_gpu_memory(numbers * PRECISIONS[precision], card.title)
+        require_memory(numbers * PRECISION_BYTES[precision], card.title)
+        require_gpu_memory(numbers * PRECISION_BYTES[precision], card.title)
         folder = sources.folder(card)
         import torch
         from transformers import AutoTokenizer

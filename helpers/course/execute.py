@@ -23,12 +23,12 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from helpers.course.outputs import clean, plain
+from helpers.course.outputs import cleaned, plain
+from helpers.data import ROOT
 from helpers.errors import CourseError, InvalidInput
 from helpers.machine import GIB
 from helpers.models.files import plain_disk_errors
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "notebooks"
 CELL_SECONDS = 900
@@ -36,7 +36,7 @@ LARGEST_KIB = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ExecutedNotebook:
     """One executed notebook: what it cost, and its failing cell as text, empty when all is well."""
 
     stem: str
@@ -64,7 +64,7 @@ def chosen(names: Sequence[str], folder: Path = NOTEBOOKS) -> list[Path]:
     return sorted({known[name] for name in wanted}) if names else paths
 
 
-def execute(path: Path) -> Run:
+def execute(path: Path) -> ExecutedNotebook:
     """Executes one notebook in a fresh kernel and samples the memory of the kernel and its children."""
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
@@ -83,7 +83,7 @@ def execute(path: Path) -> Run:
         began = time.perf_counter()
         failure, peak = _watch(client)
         seconds = time.perf_counter() - began
-    return Run(path.stem, notebook, seconds, peak, failure)
+    return ExecutedNotebook(path.stem, notebook, seconds, peak, failure)
 
 
 def _watch(client: NotebookClient) -> tuple[str, float]:
@@ -158,7 +158,7 @@ def _end_children() -> None:
             continue
 
 
-def keep(result: Run, folder: Path = BUILD) -> None:
+def keep(result: ExecutedNotebook, folder: Path = BUILD) -> None:
     """Writes the executed copy and its HTML."""
     from nbconvert import HTMLExporter
 
@@ -168,9 +168,9 @@ def keep(result: Run, folder: Path = BUILD) -> None:
     (folder / f"{result.stem}.html").write_text(html, encoding="utf-8")
 
 
-def save(result: Run, path: Path) -> None:
+def store(result: ExecutedNotebook, path: Path) -> None:
     """Stores cleaned outputs in the course's own notebook; refuses what is too large, and touches nothing then."""
-    text = nbformat.writes(clean(result.notebook, ROOT)) + "\n"
+    text = nbformat.writes(cleaned(result.notebook, ROOT)) + "\n"
     size = len(text.encode()) / 1024
     if size > LARGEST_KIB:
         raise InvalidInput(
@@ -191,7 +191,7 @@ def run(names: Sequence[str] = (), *, save_outputs: bool = False, folder: Path =
         with plain_disk_errors(build, "the executed copy"):
             keep(result, build)
             if save_outputs and not result.failure:
-                save(result, path)
+                store(result, path)
         print(result, flush=True)
         if result.failure:
             print(f"\n{result.failure}\n", flush=True)

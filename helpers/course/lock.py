@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from helpers.data import ROOT
 from helpers.errors import CourseError
 
-ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("requirements.txt", "requirements-dev.txt", "requirements-engines.txt")
 OLDEST = "3.11"
 WITH_TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.+")

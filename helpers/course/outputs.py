@@ -28,7 +28,7 @@ WINDOWS_HOME = re.compile(
 )
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 #: What a cell says of itself: nbval's markers, and in words what its picture shows, for those who cannot see it.
-KEPT = ("tags", "alt")
+KEPT_METADATA = ("tags", "alt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 #: Kinds of data whose text is base64, and so names no folder.
 PICTURES = ("image/png", "image/jpeg", "image/gif", "application/pdf")
@@ -72,7 +72,7 @@ def place_pattern(place: str) -> re.Pattern[str]:
     return re.compile(pattern + r"(?![\w-])", re.IGNORECASE if drive else 0)
 
 
-def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
+def cleaned(notebook: NotebookNode, root: Path) -> NotebookNode:
     """A copy fit to be committed; cell ids and sources are kept, execution counts run from 1."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = NotebookNode(
@@ -81,7 +81,7 @@ def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
     )
     count = 0
     for cell in notebook.cells:
-        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key in KEPT})
+        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key in KEPT_METADATA})
         if cell.cell_type != "code":
             continue
         cell.outputs = [kept for output in cell.outputs if (kept := _clean_output(output, root)) is not None]

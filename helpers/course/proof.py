@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parents[2]
+from helpers.data import ROOT
+
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
@@ -31,7 +32,7 @@ NO_TEST_SELECTED = 5
 
 
 @dataclass(frozen=True)
-class Step:
+class ProofStep:
     """One command of the proof: its name, and what its environment has besides."""
 
     name: str
@@ -39,34 +40,34 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def style() -> list[Step]:
+def style() -> list[ProofStep]:
     """What reads the code and runs none of it."""
     contracts = "from importlinter.cli import lint_imports_command as run; run()"
     return [
-        Step("ruff check", [*PYTHON, "ruff", "check", "."]),
-        Step("ruff format", [*PYTHON, "ruff", "format", "--check", "."]),
-        Step("contracts", [sys.executable, "-c", contracts]),
-        Step("mypy", [*PYTHON, "mypy", "helpers/"]),
+        ProofStep("ruff check", [*PYTHON, "ruff", "check", "."]),
+        ProofStep("ruff format", [*PYTHON, "ruff", "format", "--check", "."]),
+        ProofStep("contracts", [sys.executable, "-c", contracts]),
+        ProofStep("mypy", [*PYTHON, "mypy", "helpers/"]),
     ]
 
 
-def after_style(quick: bool = False, nightly: bool = False) -> list[Step]:
+def after_style(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
     """The unit tests in two processes, then alone those which compare times, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = "".join(f" and not {marker}" for marker in left_out)
-    unit = Step("unit tests", [*PYTHON, "pytest", "-m", f"not serial{chosen}", *IN_TWO], STILL | ONE_THREAD)
-    serial = Step("tests of times", [*PYTHON, "pytest", "-m", f"serial{chosen}"], STILL)
+    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", f"not serial{chosen}", *IN_TWO], STILL | ONE_THREAD)
+    serial = ProofStep("tests of times", [*PYTHON, "pytest", "-m", f"serial{chosen}"], STILL)
     return [unit] if quick else [unit, serial, notebooks()]
 
 
-def notebooks() -> Step:
+def notebooks() -> ProofStep:
     """Every notebook, the longest first, so that both processes end at about the same time."""
     nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-o", "timeout=0"]
     paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"), key=minutes, reverse=True)
     names = [path.relative_to(ROOT).as_posix() for path in paths]
     # xdist would start with the one that has most cells.
     command = [*PYTHON, "pytest", *nbval, *IN_TWO, "--no-loadscope-reorder", *names]
-    return Step("notebooks", command, STILL | ONE_THREAD)
+    return ProofStep("notebooks", command, STILL | ONE_THREAD)
 
 
 def minutes(path: Path) -> float:
@@ -76,13 +77,13 @@ def minutes(path: Path) -> float:
     return float(said[1]) / (60 if said[2] == "s" else 1) if said else 0.0
 
 
-def start(step: Step, output: int | None = None) -> subprocess.Popen[bytes]:
+def start(step: ProofStep, output: int | None = None) -> subprocess.Popen[bytes]:
     """The step's process, running in the course's folder."""
     environment = os.environ | step.environment
     return subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def at_once(steps: Sequence[Step]) -> list[int]:
+def at_once(steps: Sequence[ProofStep]) -> list[int]:
     """Runs steps side by side and shows what each said, in order: their exit statuses."""
     statuses = []
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def at_once(steps: Sequence[Step]) -> list[int]:
     return statuses
 
 
-def followed(step: Step) -> int:
+def followed(step: ProofStep) -> int:
     """Runs a step that shows its own progress: its exit status. That no test was selected is no failure."""
     print(f"\n── {step.name}", flush=True)
     child = start(step)

@@ -9,15 +9,13 @@ engine keeps pace.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from functools import cache
 from math import exp
-from pathlib import Path
 from typing import Any
 
 from helpers.backends import Backend
 from helpers.chat import Chat
+from helpers.data import stored
 from helpers.errors import InvalidInput
 from helpers.records import Reply, Turn
 
@@ -27,21 +25,14 @@ CLEAR = 0.5
 LIKELIEST = 1000
 
 
-def questions(kind: str | None = None) -> list[dict[str, Any]]:
+def fixed_questions(kind: str | None = None) -> list[dict[str, Any]]:
     """The fixed questions of one kind, "clear" or "open", or all: `prompt`, `kind`, `max_new_tokens`, `margin`."""
-    return [dict(row) for row in _data()["prompts"] if kind in (None, row["kind"])]
+    return [dict(row) for row in stored("engine_prompts")["prompts"] if kind in (None, row["kind"])]
 
 
 def text() -> str:
     """The fixed text whose perplexity is compared."""
-    return str(_data()["text"])
-
-
-@cache
-def _data() -> dict[str, Any]:
-    path = Path(__file__).resolve().parents[2] / "data" / "engine_prompts.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return str(stored("engine_prompts")["text"])
 
 
 def token_agreement(reference: Sequence[int], answer: Sequence[int]) -> float:
@@ -75,7 +66,7 @@ def margin(chat: Chat, prompt: str, reply: Reply) -> float:
     return float((best[:, 0] - best[:, 1]).min())
 
 
-def perplexity(chat: Chat, passage: str | None = None) -> float | None:
+def engine_perplexity(chat: Chat, passage: str | None = None) -> float | None:
     """The perplexity of the fixed text, or of another, on this engine; None where it gives no log-probabilities.
 
     exp(−mean log p(token | tokens before it)) over all tokens but the first, as in `scoring.perplexity`.

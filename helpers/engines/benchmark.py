@@ -5,10 +5,8 @@
 
 Each line is a trial in a process of its own (see trial.py), so memory is honest, and a crash or an engine that is not
 installed becomes a line with its reason. All trials of a run come one after the other on the same machine; compare the
-seconds of two machines only as such, in two reports laid side by side.
-
-
-What a benchmark of engines found: as a table, several machines side by side, and as speed against quality."""
+seconds of two machines only as such, in two reports laid side by side. The plot sets speed against quality.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import catalog, machine, plots
 from helpers.backends import engines
+from helpers.data import ROOT
 from helpers.engines import agreement
 from helpers.engines.trial import Setting
 from helpers.errors import CourseError, InvalidInput
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 #: Square points of a marker for one GiB.
 AREA = 220
 #: The columns of the table by the names of a row's values.
-COLUMNS = {
+HEADINGS = {
     "engine": "engine",
     "precision": "precision",
     "load_seconds": "load (s)",
@@ -55,6 +54,18 @@ COLUMNS = {
     "perplexity": "perplexity",
     "reason": "why not",
 }
+REFERENCE = ("transformers", "bf16")
+#: Precisions of each engine; the first is what `--quick` measures, and None the engine's own.
+PRECISIONS: Mapping[str, tuple[str | None, ...]] = {
+    "transformers": ("bf16", "fp32"),
+    "llamacpp": ("q4_1", "q8_0", "f16", "q4_0"),
+    "onnx-genai": ("int4", "int8", "fp32"),
+    "openvino": ("q4_1", "q8_0"),
+    "mlx": ("bf16", "int8", "int4"),
+}
+ALSO_QUICK = (("transformers", "fp32"), ("llamacpp", "q8_0"))
+#: Seconds for the rates of a trial, its repeats, and after how many seconds a trial is given up.
+QUICK, FULL = (1.5, 2, 300.0), (20.0, 5, 900.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class Report:
             raise InvalidInput(f"{path} is no report of this benchmark.", "Make one with --json FILE.") from error
 
 
-def table(report: Report) -> pd.DataFrame:
+def report_table(report: Report) -> pd.DataFrame:
     """The report for a reader: medians, with the spread of the decode rate, and why an engine did not run."""
     import pandas as pd
 
@@ -91,7 +102,7 @@ def table(report: Report) -> pd.DataFrame:
         shown: dict[str, Any] = {"precision": row.get("precision") or ""}
         shown |= {"spread": f"{low:.3g} to {high:.3g}" if low and high else "", "reason": row.get("reason", "")}
         shown |= {f"{part}_mb": _mb(row.get(f"{part}_bytes")) for part in ("model", "engine")}
-        rows.append({title: (row | shown).get(name) for name, title in COLUMNS.items()})
+        rows.append({title: (row | shown).get(name) for name, title in HEADINGS.items()})
     return pd.DataFrame(rows).set_index(["engine", "precision"])
 
 
@@ -148,21 +159,6 @@ def speed_and_quality(
 
 def _mb(size: int | None) -> int | None:
     return None if size is None else round(size / 1e6)
-
-
-ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ("transformers", "bf16")
-#: Precisions of each engine; the first is what `--quick` measures, and None the engine's own.
-PRECISIONS: Mapping[str, tuple[str | None, ...]] = {
-    "transformers": ("bf16", "fp32"),
-    "llamacpp": ("q4_1", "q8_0", "f16", "q4_0"),
-    "onnx-genai": ("int4", "int8", "fp32"),
-    "openvino": ("q4_1", "q8_0"),
-    "mlx": ("bf16", "int8", "int4"),
-}
-ALSO_QUICK = (("transformers", "fp32"), ("llamacpp", "q8_0"))
-#: Seconds for the rates of a trial, its repeats, and after how many seconds a trial is given up.
-QUICK, FULL = (1.5, 2, 300.0), (20.0, 5, 900.0)
 
 
 def benchmark(
@@ -247,7 +243,7 @@ def _compare_answers(rows: list[dict[str, Any]], card: ModelCard) -> None:
     def tokens(answer: str) -> list[int]:
         return list(tokenizer.encode(answer, add_special_tokens=False).ids)
 
-    clear = {question["prompt"] for question in agreement.questions("clear")}
+    clear = {question["prompt"] for question in agreement.fixed_questions("clear")}
     for row in rows:
         pairs = [(prompt, reference["answers"][prompt], answer) for prompt, answer in row.get("answers", {}).items()
                  if prompt in reference["answers"]]  # fmt: skip
@@ -294,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = benchmark(asked.engines, **options, tell=lambda line: print(f"… {line}", file=sys.stderr, flush=True))
         if asked.json:
             report.save(asked.json)
-        print(table(report).round(2).to_string(na_rep=""))
+        print(report_table(report).round(2).to_string(na_rep=""))
         print(report.machine)
     except CourseError as error:
         print(error, file=sys.stderr)

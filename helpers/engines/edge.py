@@ -15,9 +15,9 @@ from typing import Any
 from helpers import anatomy, catalog
 from helpers.anatomy import DEVICES, Device
 from helpers.errors import InvalidInput
+from helpers.machine import GIB
 from helpers.records import ModelCard
 
-GIB = 1024**3
 #: The share of a device's memory that one program gets, our assumption: a phone's system keeps more for itself.
 USABLE, USABLE_ON_A_PHONE = 0.75, 0.5
 #: The four that the course speaks of, from small to large.
@@ -42,7 +42,7 @@ def fits(model: str | ModelCard, device: str | Device, precision: str = "Q4_K", 
     return needed_bytes(model, precision, context) <= usable * found.memory_gib * GIB
 
 
-def table(
+def device_table(
     models: Iterable[ModelCard] | None = None,
     devices: Iterable[str] = USUAL,
     *,

@@ -1,22 +1,18 @@
 """A block of a language model on Qualcomm's NPU compiler: quantized, placed, compared, and compiled for a phone.
 
-Qualcomm's Hexagon Tensor Processor (HTP) computes with whole numbers. ONNX Runtime's QNN provider takes a graph whose
-tensors say how they are quantized (see qdq.py), and compiles it. On x86 Linux the package
-`onnxruntime-qnn` holds the same compiler and an emulation of the processor: the numbers are the phone's, the speed is
-not. So one feed-forward block is run here, with the embedded model's weights, and not a whole model.
+    y = (silu(x·gate) ∘ (x·up))·down        silu(v) = v · sigmoid(v)
+    python -m helpers.engines.qnn           the whole experiment; the last line is JSON
 
-    python -m helpers.engines.qnn                            the whole experiment; the last line is JSON
+Qualcomm's Hexagon Tensor Processor (HTP) computes with whole numbers: every tensor is levels × scale + offset. In the
+graph a pair of nodes, QuantizeLinear and DequantizeLinear (QDQ), stands at each tensor and says so; an engine with
+whole-number arithmetic computes what is between two pairs with it. The scales come from *calibration*: the ranges that
+the tensors have while real inputs pass through.
+
+ONNX Runtime's QNN provider takes such a graph and compiles it. On x86 Linux the package `onnxruntime-qnn` holds the
+same compiler and an emulation of the processor: the numbers are the phone's, the speed is not. So one feed-forward
+block is run here, with the embedded model's weights, and not a whole model.
 
 Source: github.com/onnxruntime/onnxruntime-qnn, docs/execution_providers/QNN-ExecutionProvider.md.
-
-
-The feed-forward block of a language model as a graph for ONNX Runtime, in floating point and in whole numbers.
-
-    y = (silu(x·gate) ∘ (x·up))·down        silu(v) = v · sigmoid(v)
-
-In whole numbers every tensor is levels × scale + offset. A pair of nodes, QuantizeLinear and DequantizeLinear (QDQ),
-stands at each tensor and says so; an engine that has whole-number arithmetic computes what is between two pairs with
-it. The scales come from *calibration*: the ranges that the tensors have while real inputs pass through.
 """
 
 from __future__ import annotations
@@ -38,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.chat import open_chat
+from helpers.data import ROOT
 from helpers.engines.agreement import text as calibration_text
 from helpers.errors import BackendUnavailable, CourseError, InvalidInput
 
@@ -47,6 +44,10 @@ ROWS = 8
 OTHER_TEXT = "A letter came from the city. Nobody in the house could read it."
 
 Matrix = NDArray[np.float32]
+QNN_PACKAGES = ("onnxruntime_qnn", "onnxruntime", "onnx")
+PROVIDER = "QNNExecutionProvider"
+#: The HTP generation of some chips, as in Qualcomm's list of supported devices.
+HTP_VERSIONS = {"Snapdragon 8 Gen 2": 73, "Snapdragon X Elite": 73, "Snapdragon 8 Gen 3": 75}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +148,8 @@ def quantize(path: Path, target: Path, calibration: Matrix, scheme: Scheme | Non
     return target
 
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("onnxruntime_qnn", "onnxruntime", "onnx")
-PROVIDER = "QNNExecutionProvider"
 #: How the block is quantized, the usual way for this processor first.
 SCHEMES = (Scheme(), Scheme(activation_bits=8), Scheme(per_channel=True))
-#: The HTP generation of some chips, as in Qualcomm's list of supported devices.
-TARGETS = {"Snapdragon 8 Gen 2": 73, "Snapdragon X Elite": 73, "Snapdragon 8 Gen 3": 75}
 
 
 def missing() -> str | None:
@@ -161,7 +157,7 @@ def missing() -> str | None:
     here = (platform.system(), platform.machine().lower())
     if here[0] == "Darwin":
         return "QNN exists for Windows, Android and Linux, and emulates its processor on x86 Linux, not on a Mac"
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    absent = [name for name in QNN_PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         return f"the package {absent[0].replace('_', '-')} is not installed: python3 course.py lab --engines"
     if here not in (("Linux", "x86_64"), ("Linux", "amd64")):
@@ -190,7 +186,7 @@ def experiment(layers: Sequence[int] = (15, 28)) -> dict[str, Any]:
     return found
 
 
-def run(path: Path, inputs: Matrix, provider: str = PROVIDER) -> tuple[Matrix, float, list[str]]:
+def run_profiled(path: Path, inputs: Matrix, provider: str = PROVIDER) -> tuple[Matrix, float, list[str]]:
     """The outputs, the seconds, and which provider computed each node, from ONNX Runtime's own profile.
 
     On QNN, falling back to the processor is forbidden: a node that the NPU cannot compute raises here.
@@ -253,10 +249,10 @@ def _experiment(layers: Sequence[int], folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for layer, part in blocks(layers).items():
         plain = write(part, folder / "float.onnx")
-        wanted = run(plain, part.inputs, "CPUExecutionProvider")[0]
+        wanted = run_profiled(plain, part.inputs, "CPUExecutionProvider")[0]
         rows += [{"layer": layer, **_row(plain, part, wanted, scheme)} for scheme in SCHEMES]
     best = quantize(plain, folder / "best.onnx", part.calibration)
-    chips = enumerate(TARGETS.items())
+    chips = enumerate(HTP_VERSIONS.items())
     compiled = {name: compile_for(best, folder / f"for{number}.onnx", arch) for number, (name, arch) in chips}
     return {
         "rows": rows,
@@ -269,8 +265,8 @@ def _experiment(layers: Sequence[int], folder: Path) -> dict[str, Any]:
 
 def _row(plain: Path, part: Block, wanted: Matrix, scheme: Scheme) -> dict[str, Any]:
     path = quantize(plain, plain.with_name("quantized.onnx"), part.calibration, scheme)
-    outputs, seconds, placed = run(path, part.inputs)
-    emulated = run(path, part.inputs, "CPUExecutionProvider")[0]
+    outputs, seconds, placed = run_profiled(path, part.inputs)
+    emulated = run_profiled(path, part.inputs, "CPUExecutionProvider")[0]
     return {
         **asdict(scheme),
         "qnn_error_percent": _error(outputs, wanted),
@@ -291,7 +287,7 @@ def _refusal(path: Path) -> str | None:
     graph = helper.make_graph([node], "refused", inputs, outputs)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
     try:
-        run(path, np.ones((ROWS, ROWS), np.float32))
+        run_profiled(path, np.ones((ROWS, ROWS), np.float32))
     except Exception as error:  # noqa: BLE001 - its own exception classes share no base
         return str(error).partition("FAIL : ")[2].splitlines()[0] or str(error)
     return None

@@ -24,7 +24,7 @@ WORD = " river"
 STORY = "Tell me a long story about a small river."
 
 
-def threads(
+def thread_sweep(
     engines: Sequence[str],
     counts: Sequence[int] = (1, 2),
     *,
@@ -58,7 +58,7 @@ def prompts(
     return rows
 
 
-def batches(sizes: Sequence[int] = (1, 2, 4, 8), *, repeats: int = 1, new_tokens: int = 24) -> list[dict[str, Any]]:
+def batch_sweep(sizes: Sequence[int] = (1, 2, 4, 8), *, repeats: int = 1, new_tokens: int = 24) -> list[dict[str, Any]]:
     """Throughput and waiting of one llama.cpp that computes so many requests at once, on as many threads as for one."""
     with serve(MODEL, slots=max(sizes), context=512, engines=1) as server:
         crowd(server.route, max(sizes), new_tokens=1)

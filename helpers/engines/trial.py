@@ -34,7 +34,7 @@ from helpers.models import sources
 from helpers.models.files import home, remove, sha256
 from helpers.records import ModelCard, Reply, Sampling
 
-PROMPT = (
+TRIAL_PROMPT = (
     "The river rises in the mountains and flows south until it reaches the sea. On its banks people have built mills, "
     "bridges and small towns. Tell me a long story about one of these towns."
 )
@@ -71,7 +71,7 @@ class Setting:
     again: bool = False
 
 
-def run(setting: Setting) -> dict[str, Any]:
+def run_setting(setting: Setting) -> dict[str, Any]:
     """Everything about one setting, as one row that JSON can hold."""
     import pandas as pd  # noqa: F401 - what every trial imports is imported before memory is read
 
@@ -135,12 +135,12 @@ def _open(setting: Setting, card: ModelCard, path: Path | None) -> Chat:
 def _speed(chat: Chat, setting: Setting) -> dict[str, Any]:
     """Time to the first token and rates, each with its spread; the first answer warms up and tells how long is long."""
     chat = chat.another(reuse_prompt=False)
-    first = _answer(chat, PROMPT, SHORTEST)
+    first = _answer(chat, TRIAL_PROMPT, SHORTEST)
     repeats = setting.repeats if first.ttft_seconds < setting.seconds else 1  # reading alone takes too long
     each = setting.seconds / repeats - first.ttft_seconds
     rate = first.decode_tokens_per_second or SHORTEST
     tokens = round(min(LONGEST, max(SHORTEST, each * rate)))
-    replies = [_answer(chat, PROMPT, tokens) for _ in range(repeats)]
+    replies = [_answer(chat, TRIAL_PROMPT, tokens) for _ in range(repeats)]
     prompt_tokens = replies[0].prompt_tokens
     measured = {
         "ttft_seconds": [reply.ttft_seconds for reply in replies],
@@ -157,11 +157,11 @@ def _speed(chat: Chat, setting: Setting) -> dict[str, Any]:
 
 def _quality(chat: Chat, setting: Setting) -> dict[str, Any]:
     """The greedy answers to the fixed questions, and the perplexity where there is one."""
-    clear, unclear = agreement.questions("clear"), agreement.questions("open")
+    clear, unclear = agreement.fixed_questions("clear"), agreement.fixed_questions("open")
     asked, longest = ([*clear[:2], unclear[0]], BRIEF) if setting.brief else ([*clear, *unclear], LONGEST)
     answers = {row["prompt"]: _answer(chat, row["prompt"], min(longest, row["max_new_tokens"])).text for row in asked}
     passage = ". ".join(agreement.text().split(". ")[:2]) if setting.brief else None
-    return {"answers": answers, "perplexity": agreement.perplexity(chat, passage)}
+    return {"answers": answers, "perplexity": agreement.engine_perplexity(chat, passage)}
 
 
 def _answer(chat: Chat, prompt: str, tokens: int) -> Reply:
@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     with _plain_errors():
         setting = Setting(**json.loads(given[0]))
-        print(json.dumps(asdict(setting) | run(setting), ensure_ascii=False), flush=True)
+        print(json.dumps(asdict(setting) | run_setting(setting), ensure_ascii=False), flush=True)
     return 0
 
 

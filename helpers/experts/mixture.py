@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any
 from helpers import anatomy
 from helpers.errors import InvalidInput
 from helpers.making import corpus, training
-from helpers.making.training import Batch, BatchAt
+from helpers.making.training import CONTEXT, Batch, BatchAt
 
 if TYPE_CHECKING:
     import torch
 
 #: Which documents of the corpus make up each kind of text.
-KINDS: Mapping[str, tuple[str, ...]] = {
+TEXT_KINDS: Mapping[str, tuple[str, ...]] = {
     "Python": ("code",),
     "English": ("docstrings", "reference"),
     "arithmetic": ("arithmetic",),
 }
 SUMS = 60_000
-CONTEXT = 512
 VOCABULARY = 2048
 #: How much a batch's imbalance adds to its loss; Fedus et al. 2022 (Switch Transformers, section 2.2) took half of it.
 BALANCE = 0.02
@@ -106,16 +105,18 @@ def texts(*, sums: int = SUMS) -> tuple[dict[str, list[str]], dict[str, list[str
     documents = corpus.clean(corpus.collect(sums=sums))
     copies = corpus.duplicates(documents)
     sides = corpus.split(d for n, d in enumerate(documents) if n not in copies)
-    train, held = ({kind: [d.text for d in side if d.kind in kinds] for kind, kinds in KINDS.items()} for side in sides)
+    train, held = (
+        {kind: [d.text for d in side if d.kind in kinds] for kind, kinds in TEXT_KINDS.items()} for side in sides
+    )
     return train, held
 
 
-def encode(tokenizer: Any, parts: Mapping[str, Iterable[str]]) -> dict[str, torch.Tensor]:
+def encode_kinds(tokenizer: Any, parts: Mapping[str, Iterable[str]]) -> dict[str, torch.Tensor]:
     """Each kind of text as one row of token ids."""
     return {kind: training.encode(tokenizer, list(part)) for kind, part in parts.items()}
 
 
-def batches(ids: Mapping[str, torch.Tensor], *, rows: int, length: int, seed: int = 0) -> BatchAt:
+def balanced_batches(ids: Mapping[str, torch.Tensor], *, rows: int, length: int, seed: int = 0) -> BatchAt:
     """A function from the step to its batch, in which every kind of text has the same number of rows.
 
     It also sets torch's seed from (seed, step): a mixture draws experts at random in training, and a run that was

@@ -1,10 +1,9 @@
 """What the routers of a mixture of experts do: which tokens go to which experts, and what if one were gone.
 
 A router is one small matrix in each layer: its product with a token's state gives a logit for each expert, and the
-highest two decide. Statistics are taken by listening to the routers of a `PhimoeForCausalLM` while it reads.
-
-
-Pictures of routing: which expert does how much of what, and a text coloured by the experts of its tokens."""
+highest two decide. Statistics are taken by listening to the routers of a `PhimoeForCausalLM` while it reads; two
+pictures show them, as each expert's share of the work and as a text coloured by the experts of its tokens.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +27,12 @@ if TYPE_CHECKING:
 
 #: An expert with less than this part of an even share is as good as dead.
 DEAD = 0.1
-Row = dict[str, Any]
+RoutingRow = dict[str, Any]
+#: Eight colours that people with any kind of colour vision tell apart: Okabe and Ito's palette with its yellow.
+EXPERTS = (*plots.PALETTE, "#F0E442")
+#: A character of the text, in inches: the width of DejaVu Sans Mono at 8 points, and the height of a line.
+CHARACTER, LINE = 8 * 0.602 / 72, 0.19
+MAP_WIDTH = 88
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def shares(found: Routes, experts: int) -> torch.Tensor:
     return one_hot.flatten(1, 2).float().mean(1)
 
 
-def use(model: Any, parts: Mapping[str, torch.Tensor], *, rows: int = 16, length: int = 128) -> list[Row]:
+def use(model: Any, parts: Mapping[str, torch.Tensor], *, rows: int = 16, length: int = 128) -> list[RoutingRow]:
     """One row a layer, kind of text and expert: its `share` of that layer's work on that kind.
 
     As much is read of each kind, in stretches spread evenly over its tokens.
@@ -99,7 +103,7 @@ def use(model: Any, parts: Mapping[str, torch.Tensor], *, rows: int = 16, length
     return found
 
 
-def balance(table: Iterable[Mapping[str, Any]]) -> list[Row]:
+def balance(table: Iterable[Mapping[str, Any]]) -> list[RoutingRow]:
     """One row a layer, all kinds together: how evenly the experts work, and how well they tell the kinds apart.
 
     `busiest` is in even shares: 1 is perfect balance, and half the number of experts the worst, as a token takes no
@@ -152,7 +156,7 @@ def without(model: Any, layer: int, expert: int) -> Iterator[Any]:
         hook.remove()
 
 
-def costs_of_experts(model: Any, loss: Any, experts: Iterable[tuple[int, int]] | None = None) -> list[Row]:
+def costs_of_experts(model: Any, loss: Any, experts: Iterable[tuple[int, int]] | None = None) -> list[RoutingRow]:
     """How much the loss of each kind of text rises when one expert is switched off, for each (layer, expert).
 
     `loss` gives the losses of a model by kind, as `mixture.held_out` does.
@@ -168,13 +172,6 @@ def costs_of_experts(model: Any, loss: Any, experts: Iterable[tuple[int, int]] |
             {"layer": layer, "expert": expert, "kind": kind, "rise": after[kind] - before[kind]} for kind in before
         ]
     return rows
-
-
-#: Eight colours that people with any kind of colour vision tell apart: Okabe and Ito's palette with its yellow.
-EXPERTS = (*plots.PALETTE, "#F0E442")
-#: A character of the text, in inches: the width of DejaVu Sans Mono at 8 points, and the height of a line.
-CHARACTER, LINE = 8 * 0.602 / 72, 0.19
-COLUMNS = 88
 
 
 def heat(table: Iterable[Mapping[str, Any]], *, value: str = "share", label: str = "", ax: Axes | None = None) -> Axes:
@@ -216,7 +213,7 @@ def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str =
     placed, lines = _placed(pieces)
     if ax is None:
         plots.use_theme()
-        ax = plt.subplots(figsize=(COLUMNS * CHARACTER, (lines + 2.4) * LINE))[1]
+        ax = plt.subplots(figsize=(MAP_WIDTH * CHARACTER, (lines + 2.4) * LINE))[1]
         ax.figure.subplots_adjust(0, 0, 1, 1)
     for expert in sorted(set(experts)):  # a legend in a line of its own, above the text
         ax.add_patch(Rectangle((10 * expert, -1.5), 9, 0.9, color=EXPERTS[expert], alpha=0.5, linewidth=0))
@@ -226,7 +223,7 @@ def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str =
         ax.add_patch(Rectangle((column, line), len(text) - 0.1, 0.92, color=shade, alpha=0.5, linewidth=0))
         shown = text.replace("$", r"\$")  # matplotlib would read a formula
         ax.text(column, line + 0.5, shown, family="DejaVu Sans Mono", fontsize=8, va="center")
-    ax.set(xlim=(0, COLUMNS), ylim=(lines, -2.4))
+    ax.set(xlim=(0, MAP_WIDTH), ylim=(lines, -2.4))
     ax.text(0, -2.0, title, fontsize=9, va="center")
     ax.axis("off")
     return ax
@@ -241,7 +238,7 @@ def _placed(pieces: Sequence[str]) -> tuple[list[tuple[int, str, int, int]], int
             if is_break:
                 column, line = 0, line + len(text)
                 continue
-            if column and column + len(text) > COLUMNS:
+            if column and column + len(text) > MAP_WIDTH:
                 column, line = 0, line + 1
             placed.append((n, text, column, line))
             column += len(text)

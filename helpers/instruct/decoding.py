@@ -1,14 +1,11 @@
-"""From logits to the next token, one visible step at a time.
+"""From logits to the next token, one visible step at a time, and under sliders.
 
 A model gives each token of its vocabulary one number, its *logit*. What follows is arithmetic and takes no model:
 
     logits → repetition penalty → temperature → top-k → top-p → softmax → probabilities → choice
 
 That is the order of `Sampling`, which every backend of the course keeps. Here it can be looked at; the engines do the
-same faster. The two measures at the end say what a setting does to the text: does it repeat, does it vary?
-
-
-The distribution of the next token under sliders: what temperature, top-k, top-p and the penalty do to it.
+same faster. Two measures say what a setting does to the text: does it repeat, does it vary?
 
 A slider lives as long as its kernel, and a page on the web shows none. So `explore` first displays a picture of six
 positions, which is stored with the notebook, and then the sliders, which are not.
@@ -35,6 +32,16 @@ if TYPE_CHECKING:
 
 
 Numbers: TypeAlias = NDArray[np.float64]
+#: What the reader sees who cannot move the sliders.
+POSITIONS = (
+    Sampling(temperature=1.0),
+    Sampling(temperature=0.5),
+    Sampling(temperature=2.0),
+    Sampling(temperature=1.0, top_k=3),
+    Sampling(temperature=1.0, top_p=0.7),
+    Sampling(temperature=1.0, repetition_penalty=1.5),
+)
+BEFORE, AFTER = "#BBBBBB", "#0072B2"
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Numbers:
@@ -91,7 +98,7 @@ def distribution(logits: ArrayLike, sampling: Sampling, seen: Iterable[int] = ()
     return softmax(top_p(top_k(numbers / sampling.temperature, sampling.top_k), sampling.top_p))
 
 
-def choose(probabilities: ArrayLike, random: np.random.Generator) -> int:
+def draw_token(probabilities: ArrayLike, random: np.random.Generator) -> int:
     """One token id, drawn with these probabilities: where a random point falls on the line that they divide."""
     edges = np.cumsum(_numbers(probabilities))
     # Rounding can leave the last edge short of one, so the point is drawn below that edge.
@@ -101,7 +108,7 @@ def choose(probabilities: ArrayLike, random: np.random.Generator) -> int:
 def draw(probabilities: ArrayLike, count: int, *, seed: int = 0) -> list[int]:
     """So many token ids, each drawn with these probabilities."""
     random = np.random.default_rng(seed)
-    return [choose(probabilities, random) for _ in range(count)]
+    return [draw_token(probabilities, random) for _ in range(count)]
 
 
 def candidates(
@@ -184,18 +191,6 @@ def _numbers(values: Any) -> Numbers:
             "Take the last position of one text: model(ids).logits[0, -1].",
         )
     return numbers
-
-
-#: What the reader sees who cannot move the sliders.
-POSITIONS = (
-    Sampling(temperature=1.0),
-    Sampling(temperature=0.5),
-    Sampling(temperature=2.0),
-    Sampling(temperature=1.0, top_k=3),
-    Sampling(temperature=1.0, top_p=0.7),
-    Sampling(temperature=1.0, repetition_penalty=1.5),
-)
-BEFORE, AFTER = "#BBBBBB", "#0072B2"
 
 
 def plot_candidates(table: pd.DataFrame, title: str = "", *, ax: Axes | None = None) -> Axes:

@@ -29,14 +29,14 @@ from helpers.records import Reply, Role, Turn
 if TYPE_CHECKING:
     import pandas as pd
 
-Score = Callable[[Item, str], Mapping[str, bool | float]]
+Scorer = Callable[[Item, str], Mapping[str, bool | float]]
 #: The columns of a table of rows that are no measure.
 COLUMNS = ("task", "group", "style", "number", "prompt", "answer", "prompt_tokens", "new_tokens", "cut", "seconds")
 ROLES: tuple[Role, Role] = ("user", "assistant")
 
 
 def evaluate(
-    chat: Chat, items: Sequence[Item], score: Score = tasks.score, *, reuse_prompt: bool = False
+    chat: Chat, items: Sequence[Item], score: Scorer = tasks.score, *, reuse_prompt: bool = False
 ) -> pd.DataFrame:
     """One row an item, in the items' order: the answer, its cost, and a column for each measure of its score.
 
@@ -59,7 +59,7 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def baseline(items: Sequence[Item], score: Score = tasks.score) -> pd.DataFrame:
+def baseline(items: Sequence[Item], score: Scorer = tasks.score) -> pd.DataFrame:
     """The rows that `evaluate` would give for `tasks.trivial` answers, in the style "baseline": no model is asked."""
     import pandas as pd
 
@@ -70,7 +70,7 @@ def baseline(items: Sequence[Item], score: Score = tasks.score) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(rows: pd.DataFrame, by: Sequence[str] = ("task", "group", "style")) -> pd.DataFrame:
+def score_means(rows: pd.DataFrame, by: Sequence[str] = ("task", "group", "style")) -> pd.DataFrame:
     """One row for each measure of each group of `by`: `score` with its 95 % interval `low` to `high`, and the `items`.
 
     All are points of 100. A share has Wilson's interval (`Rate`), a mean Student's (`Mean`).
@@ -96,7 +96,7 @@ def interval(values: Sequence[bool | float]) -> dict[str, Any]:
     return {"score": mean.value, "low": mean.low, "high": mean.high, "items": mean.items}
 
 
-def _row(chat: Chat, item: Item, score: Score) -> dict[str, Any]:
+def _row(chat: Chat, item: Item, score: Scorer) -> dict[str, Any]:
     started = time.perf_counter()
     reply = _ask(chat, item)
     seconds = time.perf_counter() - started
@@ -164,7 +164,7 @@ def _run(asked: argparse.Namespace) -> None:
 
 
 def _print(rows: pd.DataFrame, asked: argparse.Namespace, seconds: float, chat: Chat) -> None:
-    scores = summary(rows)
+    scores = score_means(rows)
     print(scores.round(1).to_string(index=False))
     result = {
         "model": chat.card.name,

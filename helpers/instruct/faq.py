@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DONT_KNOW = "I don't know: our help pages say nothing about that."
 #: At least this share of the content words of a model's answer has to stand in the entry.
 GROUNDED_SHARE = 0.8
-PROMPT = "{answer}\n\nUse only the text above. {question}"
+ANSWER_PROMPT = "{answer}\n\nUse only the text above. {question}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Faq:
         if fit <= self.threshold:
             return Answer(DONT_KNOW, "refusal", None, fit)
         if chat is not None:
-            asked = PROMPT.format(question=question, answer=entry.answer)
+            asked = ANSWER_PROMPT.format(question=question, answer=entry.answer)
             reply = chat.another().say(asked, max_new_tokens=60, stop=("\n",))
             if reply.finish_reason == "stop" and grounded(reply.text, f"{entry.question} {entry.answer}"):
                 return Answer(reply.text.strip(), "the model's words", entry.source, fit)

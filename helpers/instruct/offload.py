@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import catalog, machine
-from helpers.backends.transformers import PRECISIONS, Engine
+from helpers.backends.transformers import PRECISION_BYTES, Engine
 from helpers.chat import DEFAULT_CONTEXT, Chat, sampling_of
 from helpers.errors import InvalidInput, NotEnoughMemory
 from helpers.models import files, local, sources
@@ -38,11 +38,11 @@ def open_offloaded(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    card = local.card(Path(model)) if local.is_path(model) else catalog.card(str(model))
+    card = local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(str(model))
     source, precision = sources.folder(card), precision or machine.precision()
     options = sampling_of(Sampling(), sampling)
-    if precision not in PRECISIONS:
-        raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISIONS)}.")
+    if precision not in PRECISION_BYTES:
+        raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISION_BYTES)}.")
     folder = folder or files.home() / "offload" / card.name
     limits: dict[str | int, Any] = dict(max_memory)
     if machine.device() != "cuda":  # accelerate would fill a GPU that torch cannot compute on

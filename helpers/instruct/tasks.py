@@ -8,13 +8,8 @@
     prompting       the same questions, asked in four styles     right: the last answer named
 
 The items are the course's own, in data/instruct_*.json. They are few, so that a laptop runs them in minutes: the
-interval of a score says more than the score.
-
-
-How near a text comes to a reference: ROUGE for summaries, chrF for translations, and the interval of a mean.
-
-Both measures compare surfaces. A good answer in other words scores low, and a wrong one that shares many words scores
-high: they rank systems over many texts, and say little of one text.
+interval of a score says more than the score. ROUGE and chrF compare surfaces: a good answer in other words scores low,
+and a wrong one that shares many words scores high. They rank systems over many texts, and say little of one text.
 """
 
 from __future__ import annotations
@@ -26,10 +21,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from helpers.data import stored
 from helpers.errors import InvalidInput
+
+#: At so many places a JSON object is looked for: each failure costs a look through the whole answer.
+MOST_BRACES = 1000
+TASKS = ("generation", "completion", "summarisation", "translation", "extraction", "prompting")
 
 
 # ROUGE is written out here because its usual package is a source archive of 2022, and the well-kept ones bring a
@@ -90,12 +89,6 @@ def _longest_common_subsequence(one: list[str], two: list[str]) -> int:
         for place, other in enumerate(two, start=1):
             row.append(above[place - 1] + 1 if word == other else max(row[-1], above[place]))
     return row[-1]
-
-
-DATA = Path(__file__).resolve().parents[2] / "data"
-#: At so many places a JSON object is looked for: each failure costs a look through the whole answer.
-MOST_BRACES = 1000
-TASKS = ("generation", "completion", "summarisation", "translation", "extraction", "prompting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +168,7 @@ def trivial(item: Item) -> str | None:
 def _read(task: str) -> dict[str, Any]:
     if task not in TASKS:
         raise InvalidInput(f"There is no task {task!r}.", f"Choose from {', '.join(TASKS)}.")
-    content: dict[str, Any] = json.loads((DATA / f"instruct_{task}.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = stored(f"instruct_{task}")
     return content
 
 

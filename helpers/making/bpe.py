@@ -6,17 +6,15 @@ the training text (Sennrich et al. 2016). So a language gets short token sequenc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from helpers.data import stored
 from helpers.errors import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
 #: A base model has no turns: what is typed is continued as it stands.
 CONTINUE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-SENTENCES = Path(__file__).resolve().parents[2] / "data" / "languages.json"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, *, context: int = 512) -> Any:
@@ -62,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, context: int = 512
 
 def languages() -> dict[str, list[str]]:
     """Three sentences that say the same in each of the 23 languages that Phi-3.5's model card lists."""
-    sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))["sentences"]
+    sentences: dict[str, list[str]] = stored("languages")["sentences"]
     return sentences
 
 

@@ -123,7 +123,7 @@ def split(documents: Iterable[Document], held_out: float = 0.05) -> tuple[list[D
     return sides
 
 
-def table(documents: Iterable[Document]) -> list[dict[str, Any]]:
+def kinds_table(documents: Iterable[Document]) -> list[dict[str, Any]]:
     """One row a kind: documents and megabytes (10⁶ bytes of UTF-8)."""
     rows: dict[str, dict[str, Any]] = {}
     for document in documents:

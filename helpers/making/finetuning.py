@@ -1,14 +1,11 @@
-"""Fine-tuning by LoRA: two thin matrices beside each big one, and only the thin ones learn.
+"""Fine-tuning by LoRA on one narrow, useful task: a date as people write it, turned into ISO form.
 
     h = W x + (α / r) · B A x        W: d × k, frozen     A: r × k     B: d × r     r ≪ d, k
 
-B starts at zero, so training starts from the model as it was. Afterwards B A can be added into W, and the model costs
-what it cost before (Hu et al. 2021, LoRA, section 4).
-
-
-One narrow, useful task: a date as people write it, turned into ISO form (ISO 8601-1:2019, section 5.2.2).
-
-The data are generated and split by date, so that no held-out date was ever trained on, in any wording.
+Two thin matrices stand beside each big one, and only the thin ones learn. B starts at zero, so training starts from
+the model as it was. Afterwards B A can be added into W, and the model costs what it cost before (Hu et al. 2021, LoRA,
+section 4). The dates (ISO 8601-1:2019, section 5.2.2) are generated and split by date, so that no held-out date was
+ever trained on, in any wording.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MONTHS = ("January February March April May June July August September October November December").split()
-UNITS = (
+NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
 ).split()
@@ -42,10 +39,24 @@ ORDINALS = (
     "sixteenth seventeenth eighteenth nineteenth twentieth"
 ).split()
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2039, 12, 31)
+#: Two slips of the pen for each month.
+SLIPS = (
+    "Janaury Januray Feburary Febuary Marhc Mach Arpil Aprl Mai Maay Jnue Juen Jluy Jully Agust Augsut "
+    "Setpember Septmeber Otcober Octobre Novmeber Novemer Decemebr Dicember"
+).split()
+#: The attention's four matrices, as in section 7.1 of the paper.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+#: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
+#: and read badly (Xiao et al. 2023, arXiv 2309.17453), so it is none of the date.
+DATE_PROMPT = "Date: {text}\nISO:"
+#: The same as a chat template, so that `open_chat` asks in the way that was trained.
+DATE_TEMPLATE = "Date: {{ messages[-1].content }}\nISO:"
+#: Ten characters, each a token in SmolLM2's tokenizer, and the end of the answer.
+ANSWER_TOKENS = 11
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class DateExample:
     """A date as it was written, in which `form`, and its ISO form."""
 
     text: str
@@ -60,8 +71,8 @@ def number(value: int) -> str:
     'eighty-seven'
     """
     if value < 20:
-        return UNITS[value]
-    return TENS[value // 10] + (f"-{UNITS[value % 10]}" if value % 10 else "")
+        return NUMBER_WORDS[value]
+    return TENS[value // 10] + (f"-{NUMBER_WORDS[value % 10]}" if value % 10 else "")
 
 
 def ordinal(day: int) -> str:
@@ -86,13 +97,6 @@ def year(value: int) -> str:
     return f"{number(value // 100)} {number(value % 100)}"
 
 
-#: Two slips of the pen for each month.
-SLIPS = (
-    "Janaury Januray Feburary Febuary Marhc Mach Arpil Aprl Mai Maay Jnue Juen Jluy Jully Agust Augsut "
-    "Setpember Septmeber Otcober Octobre Novmeber Novemer Decemebr Dicember"
-).split()
-
-
 #: Each way of writing a date; `c` is a source of chance.
 FORMS: dict[str, Callable[[datetime.date, random.Random], str]] = {
     "day first": lambda d, c: f"the {ordinal(d.day)} of {MONTHS[d.month - 1]} {d.year}",
@@ -103,7 +107,7 @@ FORMS: dict[str, Callable[[datetime.date, random.Random], str]] = {
 }
 
 
-def examples(count: int, held_out: int, *, seed: int = 0) -> tuple[list[Example], list[Example]]:
+def examples(count: int, held_out: int, *, seed: int = 0) -> tuple[list[DateExample], list[DateExample]]:
     """(to train on, held out): different dates, the forms taking turns."""
     days = (LAST - FIRST).days + 1
     if count < 1 or held_out < 1 or count + held_out > days:
@@ -114,7 +118,7 @@ def examples(count: int, held_out: int, *, seed: int = 0) -> tuple[list[Example]
     chance, forms = random.Random(seed), list(FORMS)
     chosen = [FIRST + datetime.timedelta(n) for n in chance.sample(range(days), count + held_out)]
     made = [
-        Example(FORMS[form](day, chance), day.isoformat(), form)
+        DateExample(FORMS[form](day, chance), day.isoformat(), form)
         for n, day in enumerate(chosen)
         for form in [forms[n % len(forms)]]
     ]
@@ -137,17 +141,6 @@ def by_rules(text: str) -> str | None:
         return datetime.date(years[0], months[0], days[0]).isoformat()
     except ValueError:  # the 31st of April
         return None
-
-
-#: The attention's four matrices, as in section 7.1 of the paper.
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-#: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
-#: and read badly (Xiao et al. 2023, arXiv 2309.17453), so it is none of the date.
-PROMPT = "Date: {text}\nISO:"
-#: The same as a chat template, so that `open_chat` asks in the way that was trained.
-TEMPLATE = "Date: {{ messages[-1].content }}\nISO:"
-#: Ten characters, each a token in SmolLM2's tokenizer, and the end of the answer.
-ANSWER_TOKENS = 11
 
 
 def base() -> tuple[Any, Any]:
@@ -192,7 +185,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
         return PeftModel.from_pretrained(model, str(folder))
 
 
-def batches(tokenizer: Any, examples: Sequence[Example], *, rows: int, seed: int = 0) -> BatchAt:
+def example_batches(tokenizer: Any, examples: Sequence[DateExample], *, rows: int, seed: int = 0) -> BatchAt:
     """A function from the step to its batch: every example once, in random order, before any comes again."""
     if not examples or rows < 1:
         raise InvalidInput("There are no examples to train on.", "Give one or more, and one or more a batch.")
@@ -205,7 +198,7 @@ def batches(tokenizer: Any, examples: Sequence[Example], *, rows: int, seed: int
     return batch_at
 
 
-def answered(tokenizer: Any, examples: Sequence[Example]) -> Batch:
+def answered(tokenizer: Any, examples: Sequence[DateExample]) -> Batch:
     """Prompts with their answers, padded on the left so that all answers stand in the last 11 columns."""
     answers = [[*_ids(tokenizer, e.iso), tokenizer.eos_token_id] for e in examples]
     if {len(ids) for ids in answers} != {ANSWER_TOKENS}:
@@ -223,7 +216,7 @@ def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
 
 
-def answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50) -> list[str]:
+def greedy_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50) -> list[str]:
     """What the model writes for each text, greedily."""
     import torch
 
@@ -241,7 +234,7 @@ def answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50)
     return written
 
 
-def verdicts(examples: Sequence[Example], given: Sequence[str | None], method: str) -> list[dict[str, Any]]:
+def verdicts(examples: Sequence[DateExample], given: Sequence[str | None], method: str) -> list[dict[str, Any]]:
     """One row an example: method, form, what was wanted, what was given, and whether they are the same."""
     return [
         {"method": method, "form": e.form, "text": e.text, "wanted": e.iso, "given": g, "right": g == e.iso}
@@ -255,7 +248,7 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _prompt(tokenizer: Any, text: str) -> list[int]:
-    return _ids(tokenizer, PROMPT.format(text=text))
+    return _ids(tokenizer, DATE_PROMPT.format(text=text))
 
 
 def _padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> Batch:

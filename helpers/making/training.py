@@ -5,15 +5,10 @@ A step reads a batch, computes the loss, sends its gradient back through the wei
     compute ≈ 6 · parameters · tokens     2 forwards, 4 backwards (Kaplan et al. 2020, section 2.1)
 
 A batch follows from (seed, step) alone. So a run that was stopped and goes on from its checkpoint sees the same
-batches and gets the same losses. Where there is a GPU the same code uses it, in bf16 where it can.
-
-
-Checkpoints: what a stopped training run needs to go on as if it had never stopped.
-
-The trained weights, the optimizer's two memories of each of them, and the losses so far, in one file that appears whole
-or not at all. Batches need no place in it, since they follow from the step. But it tells what they were, and the
-settings of the run: a run with other data, rows or seed that went on from there could end at once, having learned
-nothing.
+batches and gets the same losses. The checkpoint holds what cannot be computed again (the trained weights, the
+optimizer's two memories of each of them, the losses so far), in one file that appears whole or not at all. It also
+tells what the batches and the settings of the run were: a run with other data, rows or seed that went on from there
+could end at once, having learned nothing. Where there is a GPU the same code uses it, in bf16 where it can.
 """
 
 from __future__ import annotations
@@ -36,7 +31,22 @@ if TYPE_CHECKING:
 
 
 #: What is known of one step: step, loss, learning_rate, and the tokens read so far.
-Row = dict[str, float]
+LossRow = dict[str, float]
+Batch = dict[str, "torch.Tensor"]
+BatchAt = Callable[[int], Batch]
+#: hidden width, layers, feed-forward width, heads; the name says about how many million parameters that makes.
+SIZES = {
+    "0.2M": (64, 2, 192, 2),
+    "0.9M": (128, 3, 384, 2),
+    "2M": (192, 4, 512, 3),
+    "8M": (320, 6, 896, 5),
+    "25M": (512, 8, 1408, 8),
+}
+#: The embedding table's highest learning rate, the same for every width.
+PEAK = 1e-2
+CONTEXT = 512
+#: A gradient longer than this is shortened, so that one odd batch cannot undo the work of many.
+LONGEST_GRADIENT = 1.0
 
 
 def fingerprint(*parts: Any) -> str:
@@ -62,7 +72,7 @@ def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str,
         raise InvalidInput(f"{what} belongs to another run, which differs in {told}.", step)
 
 
-def save(path: Path, model: Any, optimizer: Any, rows: list[Row], recipe: Mapping[str, Any]) -> None:
+def save(path: Path, model: Any, optimizer: Any, rows: list[LossRow], recipe: Mapping[str, Any]) -> None:
     """Replaces the checkpoint in one move, so that a crash leaves the old one."""
     import torch
 
@@ -80,7 +90,7 @@ def save(path: Path, model: Any, optimizer: Any, rows: list[Row], recipe: Mappin
             remove(part)
 
 
-def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, Any]) -> list[Row]:
+def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, Any]) -> list[LossRow]:
     """The rows of a checkpoint, its weights put into model and optimizer; no rows without one.
 
     `recipe` holds the settings of the run and the fingerprint of its data, as the checkpoint must have been saved with.
@@ -104,23 +114,6 @@ def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, 
     if left.unexpected_keys or trainable & set(left.missing_keys):
         raise InvalidInput(f"The checkpoint {path.name} is of another model.", again)
     return list(state["rows"])
-
-
-Batch = dict[str, "torch.Tensor"]
-BatchAt = Callable[[int], Batch]
-#: hidden width, layers, feed-forward width, heads; the name says about how many million parameters that makes.
-SIZES = {
-    "0.2M": (64, 2, 192, 2),
-    "0.9M": (128, 3, 384, 2),
-    "2M": (192, 4, 512, 3),
-    "8M": (320, 6, 896, 5),
-    "25M": (512, 8, 1408, 8),
-}
-#: The embedding table's highest learning rate, the same for every width.
-PEAK = 1e-2
-CONTEXT = 512
-#: A gradient longer than this is shortened, so that one odd batch cannot undo the work of many.
-LONGEST_GRADIENT = 1.0
 
 
 def tiny_phi(size: str, vocabulary: int, *, seed: int = 0) -> Any:
@@ -227,9 +220,9 @@ def train(
     loss: Callable[[Any, Batch], torch.Tensor] = next_token_loss,
     checkpoint: Path | None = None,
     save_every: int = 50,
-    on_step: Callable[[list[Row]], None] = lambda rows: None,
+    on_step: Callable[[list[LossRow]], None] = lambda rows: None,
     label: str = "training",
-) -> list[Row]:
+) -> list[LossRow]:
     """Trains what is trainable in `model`, in place; one row a step: step, loss, learning_rate, tokens so far.
 
     With a `checkpoint` the run is saved every so many steps and at its end, and goes on from there if the file exists;

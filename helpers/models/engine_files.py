@@ -190,7 +190,7 @@ def reason(error: Exception) -> str:
 
 
 #: Bits of one weight; those below 16 are integers in groups that share a scale and an offset of 16 bits each.
-BITS = {"bf16": 16.0, "int8": 8.5, "int4": 4.5}
+EXPORT_BITS = {"bf16": 16.0, "int8": 8.5, "int4": 4.5}
 GROUP = 64
 
 
@@ -201,7 +201,7 @@ def converted(card: ModelCard, source: Path, precision: str) -> Path:
         files.home() / f"{card.name}-mlx-{precision}",
         lambda part: _convert(source, part, precision, card.title, origin),
         lambda made: convert.is_whole(made, source_sha256=origin),
-        size=int(card.parameters * BITS[precision] / 8),
+        size=int(card.parameters * EXPORT_BITS[precision] / 8),
         what=f"{card.title} for MLX in {precision}",
     )
 
@@ -220,7 +220,7 @@ def _convert(source: Path, folder: Path, precision: str, title: str, origin: str
         model.set_dtype(mx.bfloat16)
         progress.update()
         if precision != "bf16":
-            config["quantization"] = {"group_size": GROUP, "bits": int(BITS[precision])}
+            config["quantization"] = {"group_size": GROUP, "bits": int(EXPORT_BITS[precision])}
             nn.quantize(model, **config["quantization"])
         progress.update()
         save_model(folder, model)

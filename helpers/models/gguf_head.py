@@ -48,7 +48,7 @@ class Head:
     tensors: Mapping[str, Tensor]
 
 
-def read(path: Path) -> Head:
+def read_head(path: Path) -> Head:
     """The head of the file; one that is cut short, or no GGUF file, is refused in a sentence."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -23,7 +23,7 @@ def is_path(model: str | Path) -> bool:
     return isinstance(model, Path) or text.endswith(".gguf") or placed
 
 
-def card(path: Path) -> ModelCard:
+def card_of_path(path: Path) -> ModelCard:
     """The card of a model on this disk: its size counted from the file, its context from its config."""
     path = path.expanduser().resolve()
     if not path.exists():
@@ -207,7 +207,7 @@ def _openvino(path: Path) -> tuple[int, Shape, str]:
 
 def _gguf(path: Path) -> tuple[int, Shape | None]:
     """The numbers that a GGUF file holds, and its shape: its head is read, not its vocabulary and weights."""
-    head = gguf_head.read(path)
+    head = gguf_head.read_head(path)
     kind = head.values.get("general.architecture")
 
     def values(key: str) -> list[int]:

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from helpers.data import FOLDER
 from helpers.errors import DamagedFile
 
 #: The trained weights, and the card that says what they are.
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "mini_vision" / "model.safetensors"
+SHIPPED = FOLDER / "mini_vision" / "model.safetensors"
 IMAGE_SIDE, PATCH_SIDE, JOINED = 64, 8, 2
 IMAGE_TOKENS = (IMAGE_SIDE // PATCH_SIDE // JOINED) ** 2
 WIDTH, LAYERS, HEADS = 128, 4, 4
@@ -29,7 +30,7 @@ TARGETS, RANK = ("q_proj", "v_proj", "o_proj"), 16
 FAKE, GLOBAL, IMAGE, END = "<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>"
 NEW_TOKENS = (FAKE, GLOBAL, IMAGE, END)
 #: ChatML, the language model's own form, where a turn may hold images. They stand before the text.
-TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content if part.type == 'image' %}<image>{% endfor %}"
@@ -38,7 +39,7 @@ TEMPLATE = (
 )
 
 
-def processor(language_folder: Path) -> Any:
+def miniature_processor(language_folder: Path) -> Any:
     """What turns images and text into a model's input: an `Idefics3Processor` around SmolLM2's tokenizer."""
     from transformers import AutoTokenizer, Idefics3ImageProcessorPil, Idefics3Processor
 
@@ -46,7 +47,7 @@ def processor(language_folder: Path) -> Any:
     tokenizer.add_special_tokens({"additional_special_tokens": list(NEW_TOKENS)})
     side = {"longest_edge": IMAGE_SIDE}
     images = Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False)
-    return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=TEMPLATE)
+    return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=CHAT_TEMPLATE)
 
 
 def untrained(language_folder: Path, tokenizer: Any) -> Any:
@@ -62,14 +63,14 @@ def untrained(language_folder: Path, tokenizer: Any) -> Any:
         logging.set_verbosity_error()
         language.resize_token_embeddings(len(tokenizer))  # new rows drawn around the old ones, which it remarks on
         logging.set_verbosity_warning()
-        model = Idefics3ForConditionalGeneration(config(language.config, tokenizer))
+        model = Idefics3ForConditionalGeneration(miniature_config(language.config, tokenizer))
     model.model.text_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
     model.generation_config = language.generation_config
     return model
 
 
-def config(language: Any, tokenizer: Any) -> Any:
+def miniature_config(language: Any, tokenizer: Any) -> Any:
     """The configuration around a language model's own."""
     from transformers import Idefics3Config, Idefics3VisionConfig
 
@@ -91,7 +92,7 @@ def config(language: Any, tokenizer: Any) -> Any:
     )
 
 
-def with_adapter(model: Any) -> Any:
+def with_decoder_adapter(model: Any) -> Any:
     """The model with a LoRA adapter in its decoder; the adapter, the vision parts and nothing else are trainable."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -146,7 +147,7 @@ def make_folder(language_folder: Path, shipped: Path, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    whole = processor(language_folder)
+    whole = miniature_processor(language_folder)
     model = untrained(language_folder, whole.tokenizer)
     put_in(model, load_file(shipped))
     model.to(torch.bfloat16).save_pretrained(folder)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import catalog
+from helpers.data import ROOT
 from helpers.errors import CourseError, DamagedFile, InvalidInput, ModelUnavailable, NetworkNeeded
 from helpers.machine import require_disk
 from helpers.models import convert, fetching, miniature
@@ -28,7 +29,6 @@ from helpers.models.transports import Wanted
 from helpers.records import HubFiles, ModelCard, ModelFile
 from helpers.settings import certificate_troubles
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What the set-up fetches: the two rungs that every notebook counts on.
 SET_UP = ("smollm2-135m", "qwen2.5-coder-0.5b")
 #: No *.py and no pickles: nothing that a download could execute.
@@ -211,12 +211,12 @@ def listing() -> list[str]:
         if card.pinned is None:
             continue
         size = sum(file.bytes for file in card.pinned.files)
-        memory = memory_bytes(card) / 2**30
+        memory = open_memory_bytes(card) / 2**30
         lines.append(f"{card.name:20}{size / 1e6:6,.0f} MB  {memory:5.1f} GiB  {card.licence:12}{_where(card)}")
     return lines
 
 
-def memory_bytes(card: ModelCard) -> int:
+def open_memory_bytes(card: ModelCard) -> int:
     """About what a model takes of memory once it is open: its file, and room to compute in.
 
     Measured with llama.cpp and a context of 4,096 tokens: 0.62 GiB for a file of 491 MB, 1.73 GiB for one of 1,117 MB.

@@ -50,7 +50,7 @@ MEANINGS: tuple[tuple[str, type[CourseError], str], ...] = (
 )
 
 
-class Index(Transport):
+class PackageIndex(Transport):
     """The package index, as pip is set up to ask it on this machine. Wheels come to the folder `place`."""
 
     name = "the package index"

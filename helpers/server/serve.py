@@ -31,11 +31,11 @@ import psutil
 from helpers import catalog, machine
 from helpers.backends.providers import announce, leave_note, withdraw
 from helpers.backends.remote import Key, Route, fetch
+from helpers.data import ROOT
 from helpers.errors import BackendUnavailable, CourseError, InvalidInput, Unreachable
 from helpers.models import sources
 from helpers.server.gate import Guest, class_keys
 
-ROOT = Path(__file__).resolve().parents[2]
 #: A large model takes its time to load.
 START_SECONDS = 180.0
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.chat import Chat
-from helpers.vision.documents import Cells, Document, Question
+from helpers.vision.documents import Cells, DrawnPage, PageQuestion
 from helpers.vision.ocr import Line, Page, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: A reader: what it is told of the picture (its OCR page), the document and the question in; its answer out.
-Road = Callable[[Page, Document, Question], str]
+Road = Callable[[Page, DrawnPage, PageQuestion], str]
 NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 #: Rows of a receipt that are no goods.
 NO_GOODS = ("date", "total")
@@ -44,11 +44,11 @@ Question: Which thing is the most expensive?
 Answer: Book
 
 """
-PROMPT = "Text of a {name}:\n{text}\n\nQuestion: {question}\nAnswer:"
+PAGE_PROMPT = "Text of a {name}:\n{text}\n\nQuestion: {question}\nAnswer:"
 BRIEFLY = "Answer with one word or number."
 
 
-def cells(page: Page, document: Document) -> Cells:
+def cells(page: Page, document: DrawnPage) -> Cells:
     """The cells of a page, rebuilt from where its lines stand; "" where a place in the grid has no text."""
     if document.name == "bar chart":
         return _chart_cells(page)
@@ -59,7 +59,7 @@ def cells(page: Page, document: Document) -> Cells:
     return tuple(_in_columns(row, columns) for row in rows)
 
 
-def answer_by_rules(page: Page, document: Document, question: Question) -> str:
+def answer_by_rules(page: Page, document: DrawnPage, question: PageQuestion) -> str:
     """The cell that simple patterns point to, or "": a row and a column named in the question, or an extreme value."""
     grid, asked = cells(page, document), _words(question.text)
     header = _header(grid)
@@ -80,9 +80,9 @@ def by_model(chat: Chat, *, conversation: bool = False) -> Road:
     larger models and those of providers are.
     """
 
-    def answer(page: Page, document: Document, question: Question) -> str:
+    def answer(page: Page, document: DrawnPage, question: PageQuestion) -> str:
         text = _as_text(cells(page, document)) or page.text
-        prompt = PROMPT.format(name=document.name, text=text, question=question.text)
+        prompt = PAGE_PROMPT.format(name=document.name, text=text, question=question.text)
         asked = chat.another()
         if not conversation:
             return asked.complete(EXAMPLE + prompt, max_new_tokens=12, stop="\n").text.strip()
@@ -99,13 +99,13 @@ def either(first: Road, second: Road) -> Road:
 def end_to_end(chat: Chat) -> Road:
     """The road of a model that sees: the picture and the question go to `chat`, and no OCR result does."""
 
-    def answer(page: Page, document: Document, question: Question) -> str:
+    def answer(page: Page, document: DrawnPage, question: PageQuestion) -> str:
         return _see(chat, document, question)
 
     return answer
 
 
-def ask(chat: Chat, document: Document) -> pd.DataFrame:
+def ask_page(chat: Chat, document: DrawnPage) -> pd.DataFrame:
     """Every question on the document put to a chat that sees, as `scored` gives them; nothing is read by OCR."""
     import pandas as pd
 
@@ -113,7 +113,7 @@ def ask(chat: Chat, document: Document) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scored(roads: dict[str, Road], documents: Iterable[Document]) -> pd.DataFrame:
+def scored(roads: dict[str, Road], documents: Iterable[DrawnPage]) -> pd.DataFrame:
     """One row for each road and question: the `reply`, and whether it is `right`. Each page is read once."""
     import pandas as pd
 
@@ -126,7 +126,7 @@ def scored(roads: dict[str, Road], documents: Iterable[Document]) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def is_right(reply: str, question: Question, document: Document) -> bool:
+def is_right(reply: str, question: PageQuestion, document: DrawnPage) -> bool:
     """Whether a reply gives the answer and nothing that contradicts it.
 
     The only number in it must be the answer or, where the answer is a name, it must stand there as a word and no
@@ -138,12 +138,12 @@ def is_right(reply: str, question: Question, document: Document) -> bool:
     return labels & _words(reply) == {question.answer.lower()}
 
 
-def _see(chat: Chat, document: Document, question: Question) -> str:
+def _see(chat: Chat, document: DrawnPage, question: PageQuestion) -> str:
     asked = f"{question.text} {BRIEFLY}"
     return chat.another().say(asked, images=[document.image], max_new_tokens=24).text.strip()
 
 
-def _row(road: str, document: Document, question: Question, reply: str) -> dict[str, object]:
+def _row(road: str, document: DrawnPage, question: PageQuestion, reply: str) -> dict[str, object]:
     return {
         **{"road": road, "kind": document.kind, "form": question.form, "wording": question.wording},
         **{"question": question.text, "answer": question.answer, "reply": reply},

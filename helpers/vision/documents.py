@@ -1,12 +1,9 @@
-"""Pictures of documents whose contents are known: lines of text, a receipt, a bar chart, a table.
+"""Pictures of documents whose contents are known, and what harms them on their way to a scanner or a camera.
 
-A seed decides the contents, and the fonts come with matplotlib, so a document is the same on every system. What a
-reader makes of the picture can then be held against the truth: `text`, `cells`, and questions with their answers.
-
-
-What happens to a page on its way to a scanner or a camera: it is turned, grainy, out of focus, or faded.
-
-Each function takes a picture and how strong the harm is, and gives a new picture.
+Lines of text, a receipt, a bar chart, a table: a seed decides the contents, and the fonts come with matplotlib, so a
+document is the same on every system. What a reader makes of the picture can then be held against the truth: `text`,
+`cells`, and questions with their answers. Then the page is turned, grainy, out of focus, or faded: each such function
+takes a picture and how strong the harm is, and gives a new picture.
 """
 
 from __future__ import annotations
@@ -25,6 +22,23 @@ from helpers.errors import InvalidInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Kind = Literal["lines", "receipt", "labelled chart", "bare chart", "table"]
+Cells = tuple[tuple[str, ...], ...]
+#: Dots for each inch of a drawn chart or table: its type is then 14 pixels high.
+DPI = 100
+MARGIN = 24
+PLACES = ("Lund", "Bergen", "Turku", "Aarhus", "Leeds", "Ghent")
+INVOICE_MONTHS = ("January", "March", "April", "June", "August", "October")
+GOODS = ("Bread", "Milk", "Coffee", "Apples", "Butter", "Cheese", "Honey", "Rice")
+PRODUCTS = ("Lamp", "Chair", "Desk", "Clock", "Mirror", "Shelf", "Carpet", "Stool")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+#: How a question about a column is asked in other words.
+IN_OTHER_WORDS = {
+    "Stock": "How many of the {} are left?",
+    "Price": "How much does the {} cost?",
+    "Sales": "How many times was the {} bought?",
+}
 
 
 def rotated(image: Image.Image, degrees: float) -> Image.Image:
@@ -57,26 +71,8 @@ def _refuse_negative(value: float, what: str) -> None:
         raise InvalidInput(f"A {what} of {value} is below nothing.", "Choose 0 or more.")
 
 
-Kind = Literal["lines", "receipt", "labelled chart", "bare chart", "table"]
-Cells = tuple[tuple[str, ...], ...]
-#: Dots for each inch of a drawn chart or table: its type is then 14 pixels high.
-DPI = 100
-MARGIN = 24
-PLACES = ("Lund", "Bergen", "Turku", "Aarhus", "Leeds", "Ghent")
-MONTHS = ("January", "March", "April", "June", "August", "October")
-GOODS = ("Bread", "Milk", "Coffee", "Apples", "Butter", "Cheese", "Honey", "Rice")
-PRODUCTS = ("Lamp", "Chair", "Desk", "Clock", "Mirror", "Shelf", "Carpet", "Stool")
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
-#: How a question about a column is asked in other words.
-IN_OTHER_WORDS = {
-    "Stock": "How many of the {} are left?",
-    "Price": "How much does the {} cost?",
-    "Sales": "How many times was the {} bought?",
-}
-
-
 @dataclass(frozen=True, slots=True)
-class Question:
+class PageQuestion:
     """A question on a document. `form` tells what it takes, `wording` whether it uses the document's own words."""
 
     text: str
@@ -86,7 +82,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class DrawnPage:
     """A picture with its truth: its `text` row by row, its `cells`, and `questions` with answers.
 
     A chart has no `text`: in which order its title, ticks and labels are read is nobody's truth.
@@ -96,7 +92,7 @@ class Document:
     image: Image.Image
     text: str
     cells: Cells = ()
-    questions: tuple[Question, ...] = ()
+    questions: tuple[PageQuestion, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,7 +103,7 @@ class Document:
         return f"Document({self.kind!r}, {self.image.width} × {self.image.height} px, {len(self.questions)} questions)"
 
 
-def text_page(seed: int = 0, sizes: Sequence[int] = (12, 16, 20, 28)) -> Document:
+def text_page(seed: int = 0, sizes: Sequence[int] = (12, 16, 20, 28)) -> DrawnPage:
     """One sentence for each type size, which is the font's em in pixels."""
     if not sizes or min(sizes) < 1:
         raise InvalidInput("A page of text needs type sizes of one pixel or more.", "Give sizes such as (12, 16).")
@@ -119,10 +115,10 @@ def text_page(seed: int = 0, sizes: Sequence[int] = (12, 16, 20, 28)) -> Documen
     for sentence, size in zip(sentences, sizes, strict=True):
         place.text((MARGIN, top), sentence, font=_font(size), fill="black")
         top += 1.8 * size
-    return Document("lines", image, "\n".join(sentences))
+    return DrawnPage("lines", image, "\n".join(sentences))
 
 
-def receipt(seed: int = 0, size: int = 18) -> Document:
+def receipt(seed: int = 0, size: int = 18) -> DrawnPage:
     """A shop's receipt: its name, the date, four goods with their prices, the total."""
     draw = random.Random(seed)
     prices = {
@@ -151,10 +147,10 @@ def receipt(seed: int = 0, size: int = 18) -> Document:
         *_asked("Which item has the highest price?", "What was the dearest thing bought?", dearest, "compare"),
         *_asked("Which item has the lowest price?", "What was the cheapest thing bought?", cheapest, "compare"),
     )
-    return Document("receipt", image, "\n".join((shop, *map(" ".join, cells))), cells, questions)
+    return DrawnPage("receipt", image, "\n".join((shop, *map(" ".join, cells))), cells, questions)
 
 
-def bar_chart(seed: int = 0, *, labelled: bool = True) -> Document:
+def bar_chart(seed: int = 0, *, labelled: bool = True) -> DrawnPage:
     """Visitors on five days. Only a labelled chart prints its values; in a bare one the heights alone tell them."""
     draw = random.Random(seed)
     days = DAYS[: len(DAYS) - 1]
@@ -179,10 +175,10 @@ def bar_chart(seed: int = 0, *, labelled: bool = True) -> Document:
     )
     cells = tuple((day, str(number)) for day, number in visitors.items())
     kind: Kind = "labelled chart" if labelled else "bare chart"
-    return Document(kind, image, "", cells, questions)
+    return DrawnPage(kind, image, "", cells, questions)
 
 
-def table(seed: int = 0) -> Document:
+def product_table(seed: int = 0) -> DrawnPage:
     """Five products with stock, price and pieces sold, under a header."""
     draw = random.Random(seed)
     header = ("Product", "Stock", "Price", "Sales")
@@ -209,32 +205,32 @@ def table(seed: int = 0) -> Document:
         *_asked("Which product has the highest sales?", "Which thing do people like to buy most?", most, "compare"),
     )
     cells = (header, *rows)
-    return Document("table", image, "\n".join(map(" ".join, cells)), cells, questions)
+    return DrawnPage("table", image, "\n".join(map(" ".join, cells)), cells, questions)
 
 
 #: A document of each kind that is asked about, from a seed.
-MAKERS: dict[Kind, Callable[[int], Document]] = {
+MAKERS: dict[Kind, Callable[[int], DrawnPage]] = {
     "receipt": receipt,
-    "table": table,
+    "table": product_table,
     "labelled chart": bar_chart,
     "bare chart": lambda seed: bar_chart(seed, labelled=False),
 }
 
 
-def collection(each: int, first_seed: int = 0) -> list[Document]:
+def collection(each: int, first_seed: int = 0) -> list[DrawnPage]:
     """So many documents of each kind that is asked about."""
     return [make(seed) for make in MAKERS.values() for seed in range(first_seed, first_seed + each)]
 
 
 def _sentence(draw: random.Random) -> str:
-    place, day, month = draw.choice(PLACES), draw.randint(1, 28), draw.choice(MONTHS)
+    place, day, month = draw.choice(PLACES), draw.randint(1, 28), draw.choice(INVOICE_MONTHS)
     if draw.random() < 0.5:
         return f"Order {draw.randint(1000, 9999)} left {place} on {day} {month}."
     return f"Please pay {draw.randint(1000, 9999) / 100:.2f} to {place} by {day} {month}."
 
 
-def _asked(plain: str, reworded: str, answer: str, form: Literal["lookup", "compare"] = "lookup") -> list[Question]:
-    return [Question(plain, answer, form, "plain"), Question(reworded, answer, form, "reworded")]
+def _asked(plain: str, reworded: str, answer: str, form: Literal["lookup", "compare"] = "lookup") -> list[PageQuestion]:
+    return [PageQuestion(plain, answer, form, "plain"), PageQuestion(reworded, answer, form, "reworded")]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

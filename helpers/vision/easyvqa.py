@@ -17,10 +17,10 @@ from helpers.errors import InvalidInput
 Split = Literal["train", "test"]
 #: The shape and the colour of each image, by its number.
 Labels = Mapping[int, tuple[str, str]]
-KINDS = ("shape", "colour", "yes/no")
+QUESTION_KINDS = ("shape", "colour", "yes/no")
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
-ORDINALS = ("first", "second", "third", "fourth")
+IMAGE_ORDINALS = ("first", "second", "third", "fourth")
 #: What can be asked of several images; "which" has at most one right image, and "none" where there is none.
 GROUP_KINDS = ("same", "which", "how many", "one of them")
 
@@ -76,14 +76,14 @@ def image(split: Split, number: int) -> Any:
         return opened.convert("RGB")
 
 
-def groups(split: Split, count: int, *, sizes: Sequence[int] = (2,), seed: int = 0) -> list[Question]:
+def group_questions(split: Split, count: int, *, sizes: Sequence[int] = (2,), seed: int = 0) -> list[Question]:
     """Questions on several images of a split, drawn at random, the kinds in turn.
 
     "same": do all have one colour, one shape; "which": which one has the circle, or is red; "how many"; and "one of
     them": the shape or colour of one, named by its place. Half of the "same" questions have "yes" for an answer.
     """
-    if min(sizes) < 2 or max(sizes) > len(ORDINALS):
-        raise InvalidInput(f"A group has 2 to {len(ORDINALS)} images.")
+    if min(sizes) < 2 or max(sizes) > len(IMAGE_ORDINALS):
+        raise InvalidInput(f"A group has 2 to {len(IMAGE_ORDINALS)} images.")
     known, draw = labels(split), random.Random(f"{split} {seed}")
     made: list[Question] = []
     while len(made) < count:
@@ -124,7 +124,7 @@ def _ask(kind: str, images: tuple[int, ...], known: Labels, draw: random.Random)
         return Question(images, f"do all images have the same {word}?", _yes(len(set(values)) == 1), kind)
     if kind == "one of them":
         place = draw.randrange(len(images))
-        return Question(images, f"what is the {word} in the {ORDINALS[place]} image?", values[place], kind)
+        return Question(images, f"what is the {word} in the {IMAGE_ORDINALS[place]} image?", values[place], kind)
     # Mostly of something that is there: a word at random would nearly always be absent.
     wanted = draw.choice(values) if draw.random() < 0.8 else draw.choice((SHAPES, COLOURS)[which])
     thing = f"{_article(wanted)} {wanted}" if which == 0 else wanted
@@ -133,7 +133,7 @@ def _ask(kind: str, images: tuple[int, ...], known: Labels, draw: random.Random)
         return Question(images, f"how many of the shapes {plural}?", str(values.count(wanted)), kind)
     if values.count(wanted) > 1:
         return None
-    answer = ORDINALS[values.index(wanted)] if wanted in values else "none"
+    answer = IMAGE_ORDINALS[values.index(wanted)] if wanted in values else "none"
     return Question(images, f"which image has {thing if which == 0 else f'a {thing} shape'}?", answer, kind)
 
 

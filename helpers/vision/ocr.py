@@ -1,14 +1,12 @@
-"""Optical character recognition: a picture in, its lines of text out, each with its place and the engine's confidence.
+"""Optical character recognition: a picture in, its lines of text out; and how well a page was transcribed.
 
 Two small networks work one after the other. A detector marks where there is text, and a recogniser reads each mark as
 a strip of characters (PP-OCRv6, in the package rapidocr, 32 MB of weights that come with it). What is not text, such as
-the height of a bar or the rule between two columns, is not in the answer.
-
-
-How well a page was transcribed, and where that breaks: character error rate, cell accuracy, harm step by step.
+the height of a bar or the rule between two columns, is not in the answer; each line has its place and the engine's
+confidence.
 
 An error rate over characters says how much of a page can be trusted to the letter. It does not say which letters: one
-wrong digit in a total costs as little as one in a greeting.
+wrong digit in a total costs as little as one in a greeting. So the cells of a table are counted too.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from helpers import images, machine, plots
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.intervals import Rate
 from helpers.vision import documents
-from helpers.vision.documents import Cells, Document, text_page
+from helpers.vision.documents import Cells, DrawnPage, text_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +33,13 @@ if TYPE_CHECKING:
 
 
 Corner = tuple[float, float]
+LABELS = {
+    "rotation_degrees": "rotation (degrees)",
+    "noise_sigma": "noise (grey levels)",
+    "type_size_pixels": "type size (pixels)",
+    "blur_pixels": "blur (pixels)",
+    "contrast_share": "contrast (share left)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +162,6 @@ HARMS: dict[str, tuple[tuple[float, ...], Callable[[int, float], Any]]] = {
     "blur_pixels": ((0, 1, 2, 3, 4), lambda seed, by: documents.blurred(_page(seed).image, by)),
     "contrast_share": ((0.02, 0.03, 0.04, 0.05, 1), lambda seed, left: documents.faded(_page(seed).image, left)),
 }
-LABELS = {
-    "rotation_degrees": "rotation (degrees)",
-    "noise_sigma": "noise (grey levels)",
-    "type_size_pixels": "type size (pixels)",
-    "blur_pixels": "blur (pixels)",
-    "contrast_share": "contrast (share left)",
-}
 
 
 def edit_distance(one: str, two: str) -> int:
@@ -241,5 +239,5 @@ def where_it_breaks(table: Any, *, x: str = "level", y: str = "error_rate", ax: 
     return ax
 
 
-def _page(seed: int, size: int = 16) -> Document:
+def _page(seed: int, size: int = 16) -> DrawnPage:
     return text_page(seed, sizes=(size,) * 4)

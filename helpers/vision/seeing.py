@@ -69,7 +69,7 @@ def embeddings(model: Any, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tenso
     return merged
 
 
-def answers(
+def image_answers(
     model: Any,
     tokenizer: Any,
     split: Split,
@@ -91,7 +91,7 @@ def answers(
             yield from _batch(model, tokenizer, split, sets[start : start + images_at_once], shown)
 
 
-def load(folder: Path) -> tuple[Any, Any]:
+def load_miniature(folder: Path) -> tuple[Any, Any]:
     """(model, tokenizer) of the miniature's folder, in fp32, ready to answer."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -111,7 +111,7 @@ def habit(questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         yield question, told[question.text].most_common(1)[0][0] if question.text in told else "yes"
 
 
-def scores(given: Iterable[tuple[Question, str]]) -> pd.DataFrame:
+def scores_by_kind(given: Iterable[tuple[Question, str]]) -> pd.DataFrame:
     """A row for each kind of question, and "all": the `share` of right answers, its interval, the `questions`."""
     import pandas as pd
 

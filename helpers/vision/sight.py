@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Map = npt.NDArray[np.floating[Any]]
 
 #: Covered images computed at once: enough to keep a processor busy, few enough for its memory.
-BATCH = 16
+IMAGES_AT_ONCE = 16
 #: A pixel that differs from the background by more than this, of 255, belongs to the object.
 VISIBLE = 24
 
@@ -114,7 +114,9 @@ def occlusion(model: Any, processor: Any, image: Any, question: str, answer: str
     ids = processor.tokenizer(answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
     if not ids.numel():
         raise InvalidInput("The answer to explain is empty.", "Give the word that the model answered.")
-    likely = [_log_likelihood(model, inputs, ids, batch) for batch in torch.stack([pixels, *covered]).split(BATCH)]
+    likely = [
+        _log_likelihood(model, inputs, ids, batch) for batch in torch.stack([pixels, *covered]).split(IMAGES_AT_ONCE)
+    ]
     before, *after = torch.cat(likely).tolist()
     fall = torch.zeros(pixels.shape[1] // patch, pixels.shape[2] // patch)
     for (row, column), value in zip(cells, after, strict=True):

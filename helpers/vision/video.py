@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Differences = npt.NDArray[np.float64]
 
 #: The colours by the names that the model learned them under.
-COLOURS = {
+RGB = {
     **{"black": (0, 0, 0), "blue": (0, 0, 255), "brown": (165, 42, 42), "gray": (128, 128, 128)},
     **{"green": (0, 255, 0), "red": (255, 0, 0), "teal": (0, 128, 128), "yellow": (255, 255, 0)},
 }
@@ -158,7 +158,7 @@ def caption(colour: str, shape: str) -> str:
 def ask_caption(chat: Chat, frame: Image) -> str:
     """What the model sees in a frame: it is asked for colour and shape, and the sentence is made of its two words."""
     words = []
-    for question, known in (("what color is the shape?", COLOURS), ("what shape is in the image?", SHAPES)):
+    for question, known in (("what color is the shape?", RGB), ("what shape is in the image?", SHAPES)):
         answer = chat.another().say(question, images=[frame], max_new_tokens=16).text.lower()
         # A large model answers in a sentence, which holds the word.
         words.append(next((word for word in re.findall(r"\w+", answer) if word in known), answer.strip()))
@@ -190,7 +190,7 @@ def things(text: str) -> list[str]:
     >>> things("First a red circle moves. The Red circle meets two blue triangles.")
     ['red circle', 'red circle', 'blue triangle']
     """
-    named = re.findall(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})s?\b", text.lower())
+    named = re.findall(rf"\b({'|'.join(RGB)}) ({'|'.join(SHAPES)})s?\b", text.lower())
     return [f"{colour} {shape}" for colour, shape in named]
 
 
@@ -223,7 +223,7 @@ def _scene(draw: random.Random, frames: int) -> Scene:
     start, end = ((draw.uniform(*room), draw.uniform(*room)) for _ in range(2))
     red, green, blue = (draw.randint(230, 255) for _ in range(3))
     length = max(2, round(frames * draw.uniform(0.75, 1.25)))
-    return Scene(draw.choice(SHAPES), draw.choice(list(COLOURS)), (red, green, blue), length, start, end, widths)
+    return Scene(draw.choice(SHAPES), draw.choice(list(RGB)), (red, green, blue), length, start, end, widths)
 
 
 def _draw(scene: Scene, at: float) -> Image:
@@ -234,7 +234,7 @@ def _draw(scene: Scene, at: float) -> Image:
     x, y = (FINER * (a + at * (b - a)) for a, b in zip(scene.start, scene.end, strict=True))
     half = FINER * (scene.widths[0] + at * (scene.widths[1] - scene.widths[0])) / 2
     large = Pictures.new("RGB", (FINER * SIDE, FINER * SIDE), scene.background)
-    pen, fill = ImageDraw.Draw(large), COLOURS[scene.colour]
+    pen, fill = ImageDraw.Draw(large), RGB[scene.colour]
     if scene.shape == "circle":
         pen.ellipse((x - half, y - half, x + half, y + half), fill=fill)
     elif scene.shape == "rectangle":

@@ -12,8 +12,8 @@ import pytest
 from conftest import provider_of_our_own
 from helpers import catalog
 from helpers.agents import examples, toolscore
-from helpers.agents.agent import SHOWN_CHARACTERS, Agent
-from helpers.agents.examples import Example, Nearest
+from helpers.agents.agent import RESULT_CHARACTERS, Agent
+from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.tools import tools
 from helpers.backends.echo import Engine
 from helpers.chat import open_chat
@@ -22,7 +22,7 @@ from helpers.records import Chunk, Turn
 from talk import fresh
 
 CARD = catalog.card("smollm2-135m")
-EXAMPLES, QUESTIONS, DEV = (examples.load(part) for part in ("examples", "questions", "dev"))
+EXAMPLES, QUESTIONS, DEV = (examples.tool_questions(part) for part in ("examples", "questions", "dev"))
 TOOLS = ("answer", "calculator", "convert_units", "search_course", "text_statistics", "translate")
 
 
@@ -105,7 +105,7 @@ def test_a_result_cannot_close_its_quotes_and_is_cut():
     Agent(fresh(engine, CARD), [talk]).run("Say it.")
     shown = engine.asked[-1][0][-1].text.removeprefix("Result: ")
     assert "\n" not in shown
-    assert len(json.loads(shown)) == SHOWN_CHARACTERS + 1
+    assert len(json.loads(shown)) == RESULT_CHARACTERS + 1
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ def test_the_same_agent_runs_on_the_echo():
 
 def test_the_nearest_examples_come_before_the_question_the_nearest_last():
     engine = Scripted(DONE)
-    shown = [Example("Add 1 and 2.", "add", {"a": 1, "b": 2}), Example("Break it.", "broken", {"x": 1})]
+    shown = [CallExample("Add 1 and 2.", "add", {"a": 1, "b": 2}), CallExample("Break it.", "broken", {"x": 1})]
     agent(engine, examples=shown, nearest=1).run("Add 5 and 6.")
     assert [turn.text for turn in engine.asked[0][0][1:]] == ["Add 1 and 2.", call("add", a=1, b=2), "Add 5 and 6."]
 
 
 def test_examples_show_their_results_once_there_are_results():
     engine = Scripted(call("add", a=2, b=3), DONE)
-    shown = [Example("Add 1 and 2.", "add", {"a": 1, "b": 2}, result="3", answer="3.")]
+    shown = [CallExample("Add 1 and 2.", "add", {"a": 1, "b": 2}, result="3", answer="3.")]
     agent(engine, examples=shown).run("Add 2 and 3.")
     assert Turn("user", 'Result: "3"') not in engine.asked[0][0]
     assert Turn("user", 'Result: "3"') in engine.asked[1][0]
@@ -258,7 +258,7 @@ def test_thirty_questions_are_balanced_over_the_tools_and_in_no_other_list():
 
 def test_an_unknown_list_is_refused():
     with pytest.raises(InvalidInput, match="examples, dev, questions"):
-        examples.load("test")
+        examples.tool_questions("test")
 
 
 @pytest.fixture(scope="module")
@@ -282,12 +282,12 @@ def test_every_expected_call_is_valid(used, one):
 
 def test_a_call_that_the_cap_ended_is_marked():
     echo = Agent(fresh(Engine(4096), CARD), [add], max_new_tokens=3)
-    rows = toolscore.score(echo, [Example("Add 2 and 3.", "add"), Example("Add two numbers.", "add")])
+    rows = toolscore.score_agent(echo, [CallExample("Add 2 and 3.", "add"), CallExample("Add two numbers.", "add")])
     assert list(rows["cut"]) == [True, False]
 
 
 def test_a_score_counts_tool_arguments_and_validity(used):
-    rows = toolscore.score(used, QUESTIONS)
+    rows = toolscore.score_agent(used, QUESTIONS)
     assert rows["tool"].sum() == 5
     assert rows["arguments"].sum() == 1  # 23 * 17 is as good as 17 * 23, and answers no other question
     assert rows["valid"].all()
@@ -295,19 +295,23 @@ def test_a_score_counts_tool_arguments_and_validity(used):
 
 
 def test_a_summary_has_shares_with_intervals(used):
-    table = toolscore.summary(toolscore.compare({"one": used, "two": used}, QUESTIONS)).set_index(["agent", "measure"])
+    table = toolscore.agent_shares(toolscore.compare_agents({"one": used, "two": used}, QUESTIONS)).set_index(
+        ["agent", "measure"]
+    )
     row = table.loc[("two", "tool")]
     assert (row["right"], row["questions"]) == (5, 30)
     assert row["low"] < row["share"] < row["high"]
 
 
 def test_an_invalid_call_is_neither_valid_nor_right():
-    rows = toolscore.score(Agent(fresh(Free("17 * 23"), CARD), [add]), [Example("2 + 3?", "add", {"a": 2, "b": 3})])
+    rows = toolscore.score_agent(
+        Agent(fresh(Free("17 * 23"), CARD), [add]), [CallExample("2 + 3?", "add", {"a": 2, "b": 3})]
+    )
     assert rows[["tool", "arguments", "valid"]].to_numpy().tolist() == [[False, False, False]]
 
 
 def test_the_rules_without_a_model_are_scored_too():
-    table = toolscore.summary(toolscore.baselines(EXAMPLES, QUESTIONS)).set_index("agent")
+    table = toolscore.agent_shares(toolscore.baselines(EXAMPLES, QUESTIONS)).set_index("agent")
     assert table.loc["most common tool", "right"] == 5
     assert table.loc["keywords", "right"] > 20
 
@@ -315,7 +319,7 @@ def test_the_rules_without_a_model_are_scored_too():
 def test_a_refused_argument_is_not_right():
     made = tools([add])["add"]
     wrong = agent(Scripted(call("add", a="x", b=1))).choose("?", repair=False)
-    assert not toolscore.right_arguments(made, Example("?", "add", {"a": 1, "b": 1}), wrong)
+    assert not toolscore.right_arguments(made, CallExample("?", "add", {"a": 1, "b": 1}), wrong)
 
 
 # The embedded model

@@ -96,8 +96,8 @@ def test_the_repetition_penalty_counts_the_prompt_and_what_is_cached(phi: Chat) 
 
 def test_it_finds_a_text_as_likely_as_transformers_does(phi: Chat, phi_folder: Path) -> None:
     with open_chat(phi_folder, "transformers", precision="fp32") as whole:
-        expected = agreement.perplexity(whole, ANSWER)
-    assert agreement.perplexity(phi, ANSWER) == pytest.approx(expected, rel=0.05)
+        expected = agreement.engine_perplexity(whole, ANSWER)
+    assert agreement.engine_perplexity(phi, ANSWER) == pytest.approx(expected, rel=0.05)
 
 
 def test_damage_is_noticed_and_mended(phi: Chat, phi_folder: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_largest_seed_is_one_like_the_others(engine: Engine, card: ModelCard
 
 
 def test_it_hesitates_no_more_than_its_rounding_explains(engine: Engine, reference: Backend, card: ModelCard) -> None:
-    rounded, whole = (agreement.perplexity(fresh(backend, card), PASSAGE) for backend in (engine, reference))
+    rounded, whole = (agreement.engine_perplexity(fresh(backend, card), PASSAGE) for backend in (engine, reference))
     assert rounded < 2 * whole
 
 
@@ -105,7 +105,7 @@ def test_a_model_that_sees_is_asked_for_as_an_onnx_folder(engine: Engine) -> Non
 
 def test_a_folder_of_ones_own_is_counted_and_answers_as_the_built_model(engine: Engine, card: ModelCard) -> None:
     folder = engine_files.onnx(card, "int4")
-    assert local.card(folder).parameters == card.parameters == 134_515_008
+    assert local.card_of_path(folder).parameters == card.parameters == 134_515_008
     with open_chat(folder, backend="onnx-genai", max_new_tokens=8) as chat:
         assert chat.say("What is the capital of Sweden?").text == "The capital of Sweden is Stockholm."
 
@@ -122,7 +122,7 @@ def test_a_graph_cut_short_is_a_sentence(engine: Engine, card: ModelCard, tmp_pa
         shutil.copy(good / name, tmp_path)
     (tmp_path / "model.onnx").write_bytes((good / "model.onnx").read_bytes()[:1000])
     with pytest.raises(DamagedFile, match="cut short"):
-        local.card(tmp_path)
+        local.card_of_path(tmp_path)
     with pytest.raises(DamagedFile, match="ONNX Runtime cannot load"):
         Engine(tmp_path, context=64, threads=1, precision="onnx")
 

@@ -102,7 +102,7 @@ def test_what_it_does_not_serve_is_told(engine: Engine, name: str, reason: str) 
 def test_a_folder_of_ones_own_is_counted_and_served(engine: Engine, card: ModelCard, tmp_path: Path) -> None:
     (tmp_path / "openvino_model.xml").touch()
     shutil.copy(sources.folder(card) / "config.json", tmp_path)
-    own = local.card(tmp_path)
+    own = local.card_of_path(tmp_path)
     assert own.parameters == card.parameters == 134_515_008
     assert Engine.serves(own) is None
 

@@ -47,7 +47,7 @@ def test_every_row_says_what_became_of_it() -> None:
 
 def test_the_table_names_the_models_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVIDIA_API_KEY", "planted-key")
-    table = {row["provider"]: row for row in providers.table()}
+    table = {row["provider"]: row for row in providers.provider_table()}
     assert table["nim"]["models"]["phi-4-mini"] == "microsoft/phi-4-mini-instruct"
     assert (table["nim"]["key"], table["foundry"]["key"], table["ollama"]["key"]) == (True, False, None)
     assert "planted-key" not in repr(table)
@@ -106,7 +106,7 @@ def test_a_model_that_a_provider_does_not_name_lists_those_it_does() -> None:
 
 
 def test_a_model_that_a_provider_retired_is_not_offered_there_any_more() -> None:
-    rows = {row["provider"]: row["models"] for row in providers.table()}
+    rows = {row["provider"]: row["models"] for row in providers.provider_table()}
     assert "phi-3.5-mini" in rows["nim"]
     assert "phi-3.5-mini" not in rows["foundry"]
     with pytest.raises(ModelUnavailable, match="phi-4-mini") as caught:

@@ -156,7 +156,7 @@ def test_perplexity_is_within_one_percent(ours: Any, theirs: Any) -> None:
     assert fmean(abs(a - b) for a, b in zip(here, there, strict=True)) < 0.1
 
 
-@pytest.mark.parametrize("question", agreement.questions("clear")[:3], ids=lambda question: question["prompt"])
+@pytest.mark.parametrize("question", agreement.fixed_questions("clear")[:3], ids=lambda question: question["prompt"])
 def test_clear_answers_agree(pair: tuple[Chat, Chat], question: Any) -> None:
     prompt, most = question["prompt"], {"max_new_tokens": question["max_new_tokens"]}
     for chat in pair:

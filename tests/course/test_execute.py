@@ -36,7 +36,7 @@ def write(path: Path, *sources: str) -> Path:
 def stored(*made: Any) -> list[Any]:
     """What `clean` keeps of one cell's outputs."""
     cell = new_code_cell("1", outputs=list(made), execution_count=7)
-    return outputs.clean(new_notebook(cells=[cell]), ROOT).cells[0].outputs
+    return outputs.cleaned(new_notebook(cells=[cell]), ROOT).cells[0].outputs
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +138,13 @@ def test_a_notebook_that_is_too_large_is_refused_and_left(tmp_path: Path) -> Non
     before = path.read_bytes()
     large = new_notebook(cells=[new_code_cell("1", outputs=[new_output("stream", text="x" * 500_000)])])
     with pytest.raises(InvalidInput, match="400"):
-        execute.save(execute.Run("00_start", large, 1.0, 0.1, ""), path)
+        execute.store(execute.ExecutedNotebook("00_start", large, 1.0, 0.1, ""), path)
     assert path.read_bytes() == before
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "00_start.ipynb", "1")
-    result = execute.Run("00_start", new_notebook(), 1.0, 0.1, "")
+    result = execute.ExecutedNotebook("00_start", new_notebook(), 1.0, 0.1, "")
     monkeypatch.setattr(execute, "execute", lambda _: result)
     monkeypatch.setattr(execute, "keep", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(NotEnoughDisk):
@@ -186,7 +186,7 @@ def test_stderr_and_widgets_are_left_out() -> None:
 def test_widget_state_and_timings_are_left_out() -> None:
     notebook = new_notebook(cells=[new_code_cell("1", metadata={"execution": {"a": "b"}, "tags": ["kept"]})])
     notebook.metadata["widgets"] = {"state": {}}
-    cleaned = outputs.clean(notebook, ROOT)
+    cleaned = outputs.cleaned(notebook, ROOT)
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
     assert cleaned.cells[0].metadata == {"tags": ["kept"]}
 
@@ -245,22 +245,22 @@ def test_an_address_of_an_object_is_left_out() -> None:
 
 def test_counts_run_from_one_and_skip_empty_cells() -> None:
     cells = [new_code_cell("a", execution_count=9), new_code_cell("  "), new_code_cell("b", execution_count=12)]
-    cleaned = outputs.clean(new_notebook(cells=cells), ROOT)
+    cleaned = outputs.cleaned(new_notebook(cells=cells), ROOT)
     assert [cell.execution_count for cell in cleaned.cells] == [1, None, 2]
 
 
 def test_what_a_cell_says_of_its_picture_is_stored_with_the_picture() -> None:
     shown = [new_output("display_data", data={"image/png": "iVBORw0KGgo="}), new_output("stream", text="x")]
     cell = new_code_cell("draw()", outputs=shown, metadata={"alt": "A line that rises.", "jupyter": {}})
-    cleaned = outputs.clean(new_notebook(cells=[cell]), ROOT).cells[0]
+    cleaned = outputs.cleaned(new_notebook(cells=[cell]), ROOT).cells[0]
     assert cleaned.metadata == {"alt": "A line that rises."}
     assert cleaned.outputs[0].metadata["image/png"] == {"alt": "A line that rises."}
 
 
 def test_cleaning_twice_changes_nothing_and_leaves_the_original() -> None:
     notebook = new_notebook(cells=[new_code_cell("1", outputs=[new_output("stream", text=f"{ROOT}\x1b[0m")])])
-    once = outputs.clean(notebook, ROOT)
-    assert outputs.clean(once, ROOT) == once
+    once = outputs.cleaned(notebook, ROOT)
+    assert outputs.cleaned(once, ROOT) == once
     assert str(ROOT) in notebook.cells[0].outputs[0].text
 
 

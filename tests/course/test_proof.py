@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from helpers.course import proof
-from helpers.course.proof import Step
+from helpers.course.proof import ProofStep
 
 
-def selected(step: Step) -> str:
+def selected(step: ProofStep) -> str:
     """The markers' expression that a step hands to pytest."""
     return step.command[step.command.index("-m", 2) + 1]
 
@@ -57,9 +57,12 @@ def python(program: str) -> list[str]:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps at once and two after them, of which one each fails."""
-    wrong, right = Step("wrong", python("raise SystemExit('bad style')")), Step("right", python("print('fine')"))
+    wrong, right = (
+        ProofStep("wrong", python("raise SystemExit('bad style')")),
+        ProofStep("right", python("print('fine')")),
+    )
     monkeypatch.setattr(proof, "style", lambda: [wrong, right])
-    late = [Step("broken", python("raise SystemExit(1)")), Step("last", python("open('last', 'w')"))]
+    late = [ProofStep("broken", python("raise SystemExit(1)")), ProofStep("last", python("open('last', 'w')"))]
     monkeypatch.setattr(proof, "after_style", lambda *_: late)
 
 
@@ -77,5 +80,5 @@ def test_every_step_runs_and_the_summary_names_those_that_failed(
 
 def test_that_no_test_was_selected_is_no_failure_but_no_notebook_is() -> None:
     none = "raise SystemExit(5)"
-    assert proof.followed(Step("unit", [*python(none), "-m", "serial"])) == 0
-    assert proof.followed(Step("notebooks", python(none))) == 5
+    assert proof.followed(ProofStep("unit", [*python(none), "-m", "serial"])) == 0
+    assert proof.followed(ProofStep("notebooks", python(none))) == 5

@@ -39,10 +39,10 @@ def measured() -> dict[str, Any]:
 
 
 def test_clear_answers_have_a_margin_and_open_ones_have_not() -> None:
-    every = agreement.questions()
+    every = agreement.fixed_questions()
     assert all((question["margin"] >= agreement.CLEAR) == (question["kind"] == "clear") for question in every)
     assert len({question["prompt"] for question in every}) == len(every)
-    assert min(len(agreement.questions(kind)) for kind in ("clear", "open")) >= 5
+    assert min(len(agreement.fixed_questions(kind)) for kind in ("clear", "open")) >= 5
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_agreement_counts_up_to_the_first_difference(ours: list[int], theirs: li
 
 def test_an_engine_without_probabilities_has_no_perplexity(card: ModelCard) -> None:
     chat = fresh(engines()["echo"].open(card, context=64, threads=1, precision=None), card)
-    assert agreement.perplexity(chat) is None
+    assert agreement.engine_perplexity(chat) is None
 
 
 # Trials
 
 
 def test_a_trial_reports_what_the_table_shows(measured: dict[str, Any]) -> None:
-    wanted = {name for name in benchmark.COLUMNS if name not in ("spread", "clear", "agreement_percent", "reason")}
+    wanted = {name for name in benchmark.HEADINGS if name not in ("spread", "clear", "agreement_percent", "reason")}
     assert {name.replace("_mb", "_bytes") for name in wanted} <= set(measured)
 
 
@@ -142,7 +142,7 @@ def test_missing_engines_are_rows_and_start_no_process(monkeypatch: pytest.Monke
     monkeypatch.setattr(benchmark, "trial", lambda *_: pytest.fail("a process was started"))
     rows = benchmark.benchmark(quick=True).rows
     assert [row["reason"] for row in rows] == [f"install {row['engine']}" for row in rows]
-    assert len(benchmark.table(Report("", "", "", 1, rows))) == len(rows) >= 2
+    assert len(benchmark.report_table(Report("", "", "", 1, rows))) == len(rows) >= 2
 
 
 # Reports
@@ -157,7 +157,7 @@ def test_a_report_survives_its_file(report: Report, tmp_path: Path) -> None:
 
 
 def test_the_table_shows_the_spread_and_the_reason(report: Report) -> None:
-    shown = benchmark.table(report)
+    shown = benchmark.report_table(report)
     assert shown.loc[("llamacpp", "q4_1"), "lowest to highest"] == "40 to 60"
     assert "not installed" in shown.loc[("mlx", "int4"), "why not"]
 
@@ -174,7 +174,7 @@ def test_two_machines_are_laid_side_by_side(report: Report, capsys: pytest.Captu
 
 
 def test_answers_are_compared_with_the_references(card: ModelCard) -> None:
-    prompt = agreement.questions("clear")[0]["prompt"]
+    prompt = agreement.fixed_questions("clear")[0]["prompt"]
     rows = [
         {"engine": engine, "precision": precision, "answers": {prompt: answer}}
         for (engine, precision), answer in {
@@ -218,7 +218,7 @@ def test_prompts_have_the_lengths_that_were_asked_for(llama: Backend, card: Mode
 
 
 def test_threads_are_changed_and_nothing_else() -> None:
-    rows = sweeps.threads(["echo"], (1, 2), repeats=2, new_tokens=4)
+    rows = sweeps.thread_sweep(["echo"], (1, 2), repeats=2, new_tokens=4)
     assert [row["threads"] for row in rows] == [1, 1, 2, 2]
     assert {row["backend"] for row in rows} == {"echo"}
 

@@ -19,19 +19,19 @@ def test_a_longer_conversation_needs_more_and_by_its_cache() -> None:
 
 
 def test_every_phi_meets_every_device() -> None:
-    rows = edge.table()
+    rows = edge.device_table()
     assert len(rows) == len(edge.phis()) * len(edge.USUAL) >= 11 * 4
     assert {row["family"] for row in rows} == {"Phi-3", "Phi-3.5", "Phi-4"}
 
 
 def test_what_does_not_fit_has_no_rate() -> None:
-    rows = edge.table()
+    rows = edge.device_table()
     assert all((row["predicted_tokens_per_second"] is None) == (not row["fits"]) for row in rows)
     assert {row["fits"] for row in rows} == {True, False}
 
 
 def test_the_mixture_fits_the_h100_alone_and_is_fast_there() -> None:
-    rows = {row["device"]: row for row in edge.table() if row["model"] == "phi-3.5-moe"}
+    rows = {row["device"]: row for row in edge.device_table() if row["model"] == "phi-3.5-moe"}
     assert [device for device, row in rows.items() if row["fits"]] == ["NVIDIA H100"]
     dense = edge.bound("phi-4", "h100")
     assert rows["NVIDIA H100"]["predicted_tokens_per_second"] > 2 * dense
@@ -43,7 +43,7 @@ def test_a_bound_is_bandwidth_by_bytes() -> None:
 
 
 def test_a_full_cache_slows_down() -> None:
-    row = next(row for row in edge.table(devices=["laptop"]) if row["model"] == "phi-3.5-mini")
+    row = next(row for row in edge.device_table(devices=["laptop"]) if row["model"] == "phi-3.5-mini")
     assert row["full_tokens_per_second"] < 0.7 * row["predicted_tokens_per_second"]
 
 

@@ -31,9 +31,9 @@ def ids() -> dict[str, torch.Tensor]:
     return {"low": torch.arange(400) % 4, "high": 32 + torch.arange(400) % 4}
 
 
-def run(ids: Any, steps: int = 12, *, seed: int = 0, **options: Any) -> tuple[Any, list[training.Row]]:
+def run(ids: Any, steps: int = 12, *, seed: int = 0, **options: Any) -> tuple[Any, list[training.LossRow]]:
     model = mixture.tiny_moe(SMALL, seed=seed)
-    batches = mixture.batches(ids, rows=4, length=16, seed=seed)
+    batches = mixture.balanced_batches(ids, rows=4, length=16, seed=seed)
     return model, training.train(model, batches, steps=steps, loss=mixture.balanced_loss, **PACE, **options)
 
 
@@ -75,7 +75,7 @@ def test_training_learns(ids: dict[str, torch.Tensor]) -> None:
 def test_a_stopped_run_draws_the_same_experts_and_resumes_with_the_same_losses(
     ids: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    def stop(rows: list[training.Row]) -> None:
+    def stop(rows: list[training.LossRow]) -> None:
         if len(rows) == 8:
             raise KeyboardInterrupt
 
@@ -93,9 +93,9 @@ def test_another_seed_is_another_run(ids: dict[str, torch.Tensor]) -> None:
 
 
 def test_the_balancing_loss_is_added_with_its_weight_and_reaches_the_router(ids: dict[str, torch.Tensor]) -> None:
-    model, batch = mixture.tiny_moe(SMALL).eval(), mixture.batches(ids, rows=2, length=16)(0)
+    model, batch = mixture.tiny_moe(SMALL).eval(), mixture.balanced_batches(ids, rows=2, length=16)(0)
     plain, balanced = training.next_token_loss(model, batch), mixture.balanced_loss(model, batch)
-    imbalance = model(**batch, output_router_logits=True).aux_loss
+    imbalance = model(**batch, output_router_logits=True).aux_loss.detach()
     assert float(imbalance) > 1  # 2, for two experts a token, would be about even
     assert float(balanced.detach()) == pytest.approx(float(plain.detach()) + mixture.BALANCE * float(imbalance))
     (balanced - plain).backward()
@@ -103,11 +103,11 @@ def test_the_balancing_loss_is_added_with_its_weight_and_reaches_the_router(ids:
 
 
 def test_every_kind_of_text_has_its_rows(ids: dict[str, torch.Tensor]) -> None:
-    batch = mixture.batches(ids, rows=4, length=16)(3)["input_ids"]
+    batch = mixture.balanced_batches(ids, rows=4, length=16)(3)["input_ids"]
     assert (batch[:2] < 32).all()
     assert (batch[2:] >= 32).all()
     with pytest.raises(InvalidInput, match="do not divide among 2 kinds"):
-        mixture.batches(ids, rows=3, length=16)
+        mixture.balanced_batches(ids, rows=3, length=16)
 
 
 # Comparing

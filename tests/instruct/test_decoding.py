@@ -72,7 +72,7 @@ def test_greedy_puts_everything_on_the_highest_logit():
 
 def test_a_choice_follows_the_probabilities():
     random = np.random.default_rng(1)
-    drawn = [decoding.choose([0.2, 0.0, 0.8], random) for _ in range(2000)]
+    drawn = [decoding.draw_token([0.2, 0.0, 0.8], random) for _ in range(2000)]
     assert 1 not in drawn
     assert drawn.count(2) / 2000 == pytest.approx(0.8, abs=0.04)
 
@@ -86,7 +86,7 @@ def test_a_choice_stays_inside_the_vocabulary_at_the_very_end():
     class Last:
         random = staticmethod(lambda: np.nextafter(1, 0))
 
-    assert decoding.choose([0.1] * 10, Last()) == 9
+    assert decoding.draw_token([0.1] * 10, Last()) == 9
 
 
 def test_the_table_compares_the_model_with_what_the_filters_leave():

@@ -17,7 +17,7 @@ from helpers.chat import Chat, open_chat
 from helpers.errors import InvalidInput
 from helpers.instruct import evaluate as module
 from helpers.instruct import tasks
-from helpers.instruct.evaluate import COLUMNS, baseline, evaluate, summary
+from helpers.instruct.evaluate import COLUMNS, baseline, evaluate, score_means
 from helpers.records import ModelCard
 from talk import fresh
 
@@ -84,7 +84,7 @@ def test_the_model_completes_better_than_nothing(llama: Backend, card: ModelCard
 
 def test_shares_get_wilsons_interval_and_means_students() -> None:
     rows = pd.DataFrame({"task": "t", "right": [True, True, True, False], "chrf": [10.0, 20, 30, 40]})
-    share, mean = summary(rows, by=("task",)).to_dict("records")
+    share, mean = score_means(rows, by=("task",)).to_dict("records")
     assert (share["measure"], share["score"], share["items"]) == ("right", 75, 4)
     assert (round(share["low"], 1), round(share["high"], 1)) == (30.1, 95.4)
     assert (mean["measure"], mean["score"], round(mean["low"], 1), round(mean["high"], 1)) == ("chrf", 25, 4.5, 45.5)
@@ -92,13 +92,13 @@ def test_shares_get_wilsons_interval_and_means_students() -> None:
 
 def test_tasks_with_different_measures_stand_in_one_table(echo: Chat) -> None:
     both = pd.concat([evaluate(echo, tasks.load(task, limit=3)) for task in ("completion", "extraction")])
-    table = summary(both, by=("task",))
+    table = score_means(both, by=("task",))
     assert list(table["measure"]) == ["right", "valid", "exact", "fields"]
     assert set(table["items"]) == {3}
 
 
 def test_copying_the_english_scores_more_in_swedish_than_in_chinese() -> None:
-    table = summary(baseline(tasks.load("translation"))).set_index("group")
+    table = score_means(baseline(tasks.load("translation"))).set_index("group")
     assert table.loc["Chinese", "score"] < 1 < table.loc["Swedish", "score"] < 30
     assert set(table["style"]) == {"baseline"}
 

@@ -43,7 +43,7 @@ def collected() -> list[Document]:
 
 
 def test_this_python_ships_several_megabytes(collected: list[Document]) -> None:
-    rows = {row["kind"]: row["megabytes"] for row in corpus.table(collected)}
+    rows = {row["kind"]: row["megabytes"] for row in corpus.kinds_table(collected)}
     assert set(rows) == {"code", "docstrings", "reference", "arithmetic"}
     assert sum(rows.values()) > 3
 

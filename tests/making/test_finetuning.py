@@ -84,7 +84,7 @@ def test_answers_stand_in_the_last_columns(tokenizer: Any) -> None:
 
 def test_every_example_comes_once_before_any_comes_again(tokenizer: Any) -> None:
     examples = finetuning.examples(10, 1)[0]
-    batch_at = finetuning.batches(tokenizer, examples, rows=5)
+    batch_at = finetuning.example_batches(tokenizer, examples, rows=5)
     seen = [text for step in (0, 1) for text in tokenizer.batch_decode(batch_at(step)["input_ids"])]
     assert all(any(e.text in text for text in seen) for e in examples)
 
@@ -106,7 +106,7 @@ def test_a_new_adapter_changes_nothing(model: Any) -> None:
 def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, tokenizer: Any) -> None:
     frozen = model.model.layers[0].mlp.up_proj.weight.detach().clone()
     adapted = finetuning.with_adapter(model)
-    batches = finetuning.batches(tokenizer, finetuning.examples(4, 1)[0], rows=4)
+    batches = finetuning.example_batches(tokenizer, finetuning.examples(4, 1)[0], rows=4)
     rows = training.train(adapted, batches, steps=40, peak=3e-2, loss=finetuning.answer_loss)
     assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, frozen)
@@ -146,14 +146,14 @@ def test_what_is_not_there_ends_in_a_sentence(model: Any, tokenizer: Any, tmp_pa
     with pytest.raises(InvalidInput, match="no matrices named"):
         finetuning.with_adapter(model, targets=["nothing"])
     with pytest.raises(InvalidInput, match="no examples"):
-        finetuning.batches(tokenizer, [], rows=4)
+        finetuning.example_batches(tokenizer, [], rows=4)
     with pytest.raises(InvalidInput, match="not a date"):
-        finetuning.answered(tokenizer, [finetuning.Example("today", "now", "odd")])
+        finetuning.answered(tokenizer, [finetuning.DateExample("today", "now", "odd")])
 
 
 def test_answers_are_read_and_judged(model: Any, tokenizer: Any) -> None:
     held = finetuning.examples(1, 3)[1]
-    given = finetuning.answers(model, tokenizer, [e.text for e in held])
+    given = finetuning.greedy_answers(model, tokenizer, [e.text for e in held])
     rows = finetuning.verdicts(held, given, "random weights")
     assert [row["right"] for row in rows] == [False] * 3
     assert finetuning.verdicts(held, [e.iso for e in held], "perfect")[0]["right"]

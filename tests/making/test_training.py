@@ -35,13 +35,13 @@ def ids(tokenizer: Any) -> torch.Tensor:
     return training.encode(tokenizer, [TEXT])
 
 
-def run(ids: torch.Tensor, steps: int = 20, **options: Any) -> tuple[Any, list[training.Row]]:
+def run(ids: torch.Tensor, steps: int = 20, **options: Any) -> tuple[Any, list[training.LossRow]]:
     model = training.tiny_phi("0.2M", VOCABULARY)
     batches = training.batches(ids, rows=4, length=32)
     return model, training.train(model, batches, **({"steps": steps, "peak": 1e-2} | options))
 
 
-def losses(rows: list[training.Row]) -> list[float]:
+def losses(rows: list[training.LossRow]) -> list[float]:
     return [row["loss"] for row in rows]
 
 
@@ -53,7 +53,7 @@ def test_training_learns(ids: torch.Tensor) -> None:
 
 
 def test_a_stopped_run_resumes_with_the_same_losses(ids: torch.Tensor, tmp_path: Path) -> None:
-    def stop(rows: list[training.Row]) -> None:
+    def stop(rows: list[training.LossRow]) -> None:
         if len(rows) == 13:
             raise KeyboardInterrupt
 
@@ -135,7 +135,7 @@ def test_stored_runs_of_other_settings_are_not_taken_for_done(
 def test_a_damaged_checkpoint_ends_in_a_sentence(ids: torch.Tensor, tmp_path: Path) -> None:
     (tmp_path / "run.pt").write_bytes(b"half a file")
     with pytest.raises(DamagedFile, match="cannot be read"):
-        run(ids, checkpoint=file)
+        run(ids, checkpoint=tmp_path / "run.pt")
 
 
 def test_a_loss_that_is_no_number_ends_in_a_sentence(ids: torch.Tensor) -> None:

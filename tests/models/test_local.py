@@ -54,7 +54,7 @@ def plain(tmp_path: Path) -> Path:
 
 def test_the_head_says_what_the_formats_own_reader_says(card: ModelCard) -> None:
     file = sources.gguf(card)
-    ours, theirs = gguf_head.read(file), GGUFReader(file)
+    ours, theirs = gguf_head.read_head(file), GGUFReader(file)
     assert {t.name: (tuple(int(n) for n in t.shape), t.tensor_type.value, t.data_offset) for t in theirs.tensors} == {
         name: (tensor.shape, tensor.kind, tensor.start) for name, tensor in ours.tensors.items()
     }
@@ -64,19 +64,19 @@ def test_the_head_says_what_the_formats_own_reader_says(card: ModelCard) -> None
 
 
 def test_a_gguf_file_is_counted_to_the_digit(card: ModelCard) -> None:
-    own = local.card(sources.gguf(card))
+    own = local.card_of_path(sources.gguf(card))
     assert (own.parameters, own.shape) == (card.parameters, card.shape)
 
 
 def test_a_vocabulary_is_counted_and_no_list_of_it_is_made(plain: Path) -> None:
-    head = gguf_head.read(plain)
+    head = gguf_head.read_head(plain)
     assert head.counts["tokenizer.ggml.tokens"] == 40
     assert head.values["tokenizer.ggml.tokens"] is None
 
 
 def test_an_output_matrix_of_its_own_is_no_tied_one(tmp_path: Path) -> None:
     file = write(tmp_path / "own.gguf", PLAIN | HEADS, ("token_embd.weight", "output.weight", "rope_freqs.weight"))
-    own = local.card(file)
+    own = local.card_of_path(file)
     assert own.shape is not None
     assert not own.shape.tied_embeddings
     assert own.parameters == 2 * 4 * 64  # a table of angles is no parameter
@@ -84,14 +84,14 @@ def test_an_output_matrix_of_its_own_is_no_tied_one(tmp_path: Path) -> None:
 
 def test_heads_that_differ_by_layer_are_counted_layer_by_layer(tmp_path: Path) -> None:
     layers = {"attention.head_count": [4, 8, 4], "attention.head_count_kv": [1, 0, 4], "feed_forward_length": [9, 8, 7]}
-    own = local.card(write(tmp_path / "lists.gguf", PLAIN | layers | {"attention.key_length": 16}))
+    own = local.card_of_path(write(tmp_path / "lists.gguf", PLAIN | layers | {"attention.key_length": 16}))
     assert own.shape is not None
     assert (own.shape.heads, own.shape.kv_heads, own.shape.ffn) == (8, 4, 9)
     assert anatomy.kv_cache_bytes(own, 10) == 10 * 2 * (1 + 0 + 4) * 16 * 2
 
 
 def test_heads_of_another_size_than_hidden_over_heads_are_noticed(tmp_path: Path) -> None:
-    own = local.card(write(tmp_path / "wide.gguf", PLAIN | HEADS | {"attention.key_length": 32}))
+    own = local.card_of_path(write(tmp_path / "wide.gguf", PLAIN | HEADS | {"attention.key_length": 32}))
     assert anatomy.kv_cache_bytes(own, 1) == 2 * 3 * 2 * 32 * 2
 
 
@@ -99,7 +99,7 @@ def test_heads_of_another_size_than_hidden_over_heads_are_noticed(tmp_path: Path
 def test_a_file_cut_short_is_a_sentence(plain: Path, cut: int) -> None:
     plain.write_bytes(plain.read_bytes()[:cut])
     with pytest.raises(DamagedFile, match=r"plain\.gguf cannot be read as a GGUF file.*\n→ Fetch it again"):
-        local.card(plain)
+        local.card_of_path(plain)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_file_cut_short_is_a_sentence(plain: Path, cut: int) -> None:
 def test_what_no_gguf_file_holds_is_named(tmp_path: Path, start: bytes, said: str) -> None:
     (tmp_path / "x.gguf").write_bytes(start)
     with pytest.raises(DamagedFile, match=said):
-        local.card(tmp_path / "x.gguf")
+        local.card_of_path(tmp_path / "x.gguf")
 
 
 def test_damage_anywhere_in_the_head_never_ends_in_another_error(plain: Path) -> None:
@@ -132,20 +132,20 @@ def test_damage_anywhere_in_the_head_never_ends_in_another_error(plain: Path) ->
             hurt[dice.randrange(len(whole) - 1024)] = dice.randrange(256)
         plain.write_bytes(hurt)
         with suppress(CourseError):
-            local.card(plain)
+            local.card_of_path(plain)
 
 
 @pytest.mark.parametrize("missing", ["block_count", "context_length", "embedding_length"])
 def test_a_file_that_only_adds_to_a_model_is_a_sentence(tmp_path: Path, missing: str) -> None:
     values = {key: value for key, value in PLAIN.items() if key != missing}
     with pytest.raises(InvalidInput, match="no language model"):
-        local.card(write(tmp_path / "mmproj.gguf", values | HEADS))
+        local.card_of_path(write(tmp_path / "mmproj.gguf", values | HEADS))
 
 
 def test_a_text_where_a_number_is_meant_is_a_sentence(tmp_path: Path) -> None:
     file = write(tmp_path / "odd.gguf", {**PLAIN, **HEADS, "attention.head_count_kv": "two"})
     with pytest.raises(DamagedFile, match="head_count_kv"):
-        local.card(file)
+        local.card_of_path(file)
 
 
 # Folders of safetensors
@@ -160,7 +160,7 @@ def folder(path: Path, config: dict[str, Any], *names: str) -> Path:
 
 def test_a_gpt_2_folder_has_the_shape_of_its_own_names(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 3, "n_positions": 99, "vocab_size": 300}
-    own = local.card(folder(tmp_path, config, "wte.weight", "h.0.attn.bias", "h.0.attn.c_attn.bias"))
+    own = local.card_of_path(folder(tmp_path, config, "wte.weight", "h.0.attn.bias", "h.0.attn.c_attn.bias"))
     assert own.parameters == 20  # the mask that older files store is no parameter
     assert own.shape is not None
     assert (own.shape.layers, own.shape.hidden, own.shape.heads, own.shape.kv_heads) == (2, 48, 3, 3)
@@ -168,7 +168,9 @@ def test_a_gpt_2_folder_has_the_shape_of_its_own_names(tmp_path: Path) -> None:
 
 
 def test_a_config_that_leaves_out_its_classes_defaults_is_filled(tmp_path: Path) -> None:
-    own = local.card(folder(tmp_path, {"model_type": "gemma3_text", "num_hidden_layers": 5}, "embed_tokens.weight"))
+    own = local.card_of_path(
+        folder(tmp_path, {"model_type": "gemma3_text", "num_hidden_layers": 5}, "embed_tokens.weight")
+    )
     assert own.shape is not None
     assert (own.shape.layers, own.shape.heads, own.shape.kv_heads, own.shape.head_size) == (5, 8, 4, 256)
 
@@ -176,14 +178,16 @@ def test_a_config_that_leaves_out_its_classes_defaults_is_filled(tmp_path: Path)
 def test_a_window_that_is_switched_off_is_none(tmp_path: Path) -> None:
     sizes = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 9}
     sizes |= {"intermediate_size": 16, "max_position_embeddings": 64, "sliding_window": 32}
-    own = local.card(folder(tmp_path, {"model_type": "qwen2", **sizes, "use_sliding_window": False}, "lm_head.weight"))
+    own = local.card_of_path(
+        folder(tmp_path, {"model_type": "qwen2", **sizes, "use_sliding_window": False}, "lm_head.weight")
+    )
     assert own.shape is not None
     assert own.shape.window is None
     assert not own.shape.tied_embeddings
 
 
 def test_a_kind_that_nobody_knows_has_no_shape_and_is_no_damage(tmp_path: Path) -> None:
-    own = local.card(folder(tmp_path, {"model_type": "of-ones-own"}, "weight"))
+    own = local.card_of_path(folder(tmp_path, {"model_type": "of-ones-own"}, "weight"))
     assert (own.shape, own.parameters) == (None, 10)
 
 
@@ -192,12 +196,12 @@ def test_a_broken_config_is_a_sentence(tmp_path: Path, config: str) -> None:
     folder(tmp_path, {}, "weight")
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(DamagedFile, match="cannot be read as a model"):
-        local.card(tmp_path)
+        local.card_of_path(tmp_path)
 
 
 def test_a_path_to_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nothing at .*missing\.gguf"):
-        local.card(tmp_path / "missing.gguf")
+        local.card_of_path(tmp_path / "missing.gguf")
 
 
 @pytest.mark.parametrize("model", ["C:/models/x", "C:\\models\\x", "~/x", "./x", "../x", "/x", "x.gguf"])

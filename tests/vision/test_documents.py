@@ -48,7 +48,7 @@ def test_a_receipt_adds_up():
 
 def test_no_two_values_tie_where_the_highest_is_asked():
     for seed in range(5):
-        for document in (documents.receipt(seed), documents.table(seed), documents.bar_chart(seed)):
+        for document in (documents.receipt(seed), documents.product_table(seed), documents.bar_chart(seed)):
             body = [row for row in document.cells if row[0] not in ("Date", "Total", "Product")]
             assert len({row[-1] for row in body}) == len(body), (seed, document)
 

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.errors import InvalidInput
 from helpers.vision import easyvqa
-from helpers.vision.easyvqa import SHAPES, about, groups, image, labels, questions
+from helpers.vision.easyvqa import SHAPES, about, group_questions, image, labels, questions
 
 
 @pytest.mark.parametrize(("split", "images", "count"), [("train", 4000, 38575), ("test", 1000, 9673)])
@@ -13,7 +13,7 @@ def test_the_official_questions_are_all_there(split, images, count):
     asked = questions(split)
     assert len(asked) == count
     assert {q.images[0] for q in asked} <= set(range(images))
-    assert {q.kind for q in asked} == set(easyvqa.KINDS)
+    assert {q.kind for q in asked} == set(easyvqa.QUESTION_KINDS)
 
 
 def test_no_image_is_in_both_splits():
@@ -47,9 +47,9 @@ def test_an_image_is_a_small_rgb_picture():
 
 
 def test_groups_are_seeded_and_their_kinds_take_turns():
-    asked = groups("test", 40, sizes=(2, 3, 4))
-    assert asked == groups("test", 40, sizes=(2, 3, 4))
-    assert asked != groups("test", 40, sizes=(2, 3, 4), seed=1)
+    asked = group_questions("test", 40, sizes=(2, 3, 4))
+    assert asked == group_questions("test", 40, sizes=(2, 3, 4))
+    assert asked != group_questions("test", 40, sizes=(2, 3, 4), seed=1)
     assert set(Counter(q.kind for q in asked).values()) == {10}
     assert {len(q.images) for q in asked} == {2, 3, 4}
 
@@ -62,21 +62,21 @@ def truth(question):
     if question.kind == "same":
         return "yes" if len(set(column)) == 1 else "no"
     if question.kind == "one of them":
-        return column[easyvqa.ORDINALS.index(word[-2])]
+        return column[easyvqa.IMAGE_ORDINALS.index(word[-2])]
     wanted = next(w.removesuffix("s") for w in word if w.removesuffix("s") in (*SHAPES, *easyvqa.COLOURS))
     has = [wanted in pair for pair in named]
     if question.kind == "how many":
         return str(sum(has))
-    return easyvqa.ORDINALS[has.index(True)] if any(has) else "none"
+    return easyvqa.IMAGE_ORDINALS[has.index(True)] if any(has) else "none"
 
 
 def test_every_answer_about_a_group_is_right():
-    asked = groups("test", 600, sizes=(2, 3, 4))
+    asked = group_questions("test", 600, sizes=(2, 3, 4))
     assert [q.answer for q in asked] == [truth(q) for q in asked]
 
 
 def test_same_is_no_more_often_true_than_a_coin():
-    same = Counter(q.answer for q in groups("test", 2000) if q.kind == "same")
+    same = Counter(q.answer for q in group_questions("test", 2000) if q.kind == "same")
     assert 0.35 < same["yes"] / same.total() < 0.65
 
 
@@ -89,4 +89,4 @@ def test_questions_about_one_group_share_its_images():
 def test_a_group_of_one_or_five_is_refused():
     for sizes in ((1,), (5,), (2, 5)):
         with pytest.raises(InvalidInput, match="2 to 4"):
-            groups("test", 1, sizes=sizes)
+            group_questions("test", 1, sizes=sizes)

@@ -14,7 +14,7 @@ from helpers.records import Turn
 from helpers.vision import document_qa as qa
 from helpers.vision import documents, ocr
 from helpers.vision import ocr as scores
-from helpers.vision.documents import Question
+from helpers.vision.documents import PageQuestion
 from helpers.vision.ocr import Line, Page, read_text
 from talk import fresh, scripted
 
@@ -31,8 +31,8 @@ def page(*lines: Line) -> Page:
     return Page(ocr._rows([*lines]))
 
 
-def question(text: str, answer: str = "", form: str = "lookup") -> Question:
-    return Question(text, answer, form, "plain")
+def question(text: str, answer: str = "", form: str = "lookup") -> PageQuestion:
+    return PageQuestion(text, answer, form, "plain")
 
 
 def as_page(cells) -> Page:
@@ -178,7 +178,7 @@ def test_the_plot_has_its_unit():
 
 def test_a_table_is_rebuilt_with_its_gaps():
     read = page(*(line for row in as_page(TABLE).rows for line in row if line.text != "12"))
-    assert qa.cells(read, documents.table()) == (TABLE[0], ("Lamp", "", "99"), TABLE[2])
+    assert qa.cells(read, documents.product_table()) == (TABLE[0], ("Lamp", "", "99"), TABLE[2])
 
 
 def test_a_chart_gives_each_name_the_number_above_it():
@@ -204,7 +204,7 @@ def test_an_empty_page_is_answered_with_nothing():
     ],
 )
 def test_rules_find_a_row_a_column_an_extreme(asked, answer):
-    assert qa.answer_by_rules(as_page(TABLE), documents.table(), question(asked)) == answer
+    assert qa.answer_by_rules(as_page(TABLE), documents.product_table(), question(asked)) == answer
 
 
 @pytest.mark.parametrize(
@@ -254,14 +254,14 @@ def test_in_a_conversation_it_is_shown_the_page_and_no_example(receipt, receipt_
 
 def test_a_model_that_sees_gets_the_picture_with_each_question(receipt):
     chat = scripted(dict(receipt.cells)["Total"])
-    rows = qa.ask(chat, receipt)
+    rows = qa.ask_page(chat, receipt)
     assert [len(turns[-1].images) for turns, _ in chat.backend.asked] == [1] * len(receipt.questions)
     assert list(rows.loc[rows["right"], "question"]) == ["What is the total?", "How much did everything cost together?"]
 
 
 def test_a_chat_that_was_lent_keeps_its_history(receipt, receipt_page):
     chat = scripted("Bread", history=[Turn("user", "Hi"), Turn("assistant", "Hello")])
-    qa.ask(chat, receipt)
+    qa.ask_page(chat, receipt)
     qa.by_model(chat, conversation=True)(receipt_page, receipt, receipt.questions[0])
     assert [turn.text for turn in chat.history] == ["Hi", "Hello"]
     assert all(len(turns) == 1 for turns, _ in chat.backend.asked)
@@ -274,4 +274,4 @@ def test_a_model_that_sees_is_a_road_like_the_others(receipt, already_read):
 
 def test_a_model_that_only_reads_is_not_shown_pictures(llama, card, receipt):
     with pytest.raises(InvalidInput, match="image"):
-        qa.ask(fresh(llama, card), receipt)
+        qa.ask_page(fresh(llama, card), receipt)

@@ -16,7 +16,7 @@ from helpers.vision import easyvqa, seeing
 from training import pictures, vision_04
 
 ASKED = [q for q in easyvqa.questions("test") if q.images[0] < 3]
-GROUPS = easyvqa.groups("test", 4, sizes=(2, 3))
+GROUPS = easyvqa.group_questions("test", 4, sizes=(2, 3))
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def language(tmp_path_factory, card):
 
 @pytest.fixture(scope="session")
 def tokenizer(language):
-    return miniature.processor(language).tokenizer
+    return miniature.miniature_processor(language).tokenizer
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def model(language, tokenizer):
 
 @pytest.fixture(scope="session")
 def real():
-    return seeing.load(sources.folder(catalog.card("mini-vision")))
+    return seeing.load_miniature(sources.folder(catalog.card("mini-vision")))
 
 
 def logits(model, tokenizer):
@@ -58,14 +58,14 @@ def logits(model, tokenizer):
 
 
 def test_images_reach_the_model_as_the_processor_hands_them_over(language):
-    processor = miniature.processor(language)
+    processor = miniature.miniature_processor(language)
     handed = processor(images=[easyvqa.image("test", 7)], text="<image>", return_tensors="pt")
     assert torch.equal(handed["pixel_values"][0], seeing.pixels("test", [7]))
     assert handed["input_ids"].eq(processor.image_token_id).sum() == miniature.IMAGE_TOKENS
 
 
 def test_the_pieces_of_a_prompt_are_the_chat_template_s_own(language):
-    processor, question = miniature.processor(language), "what color is the shape?"
+    processor, question = miniature.miniature_processor(language), "what color is the shape?"
     for images in (0, 1, 3):
         parts = [{"type": "image"}] * images + [{"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
@@ -76,7 +76,7 @@ def test_the_pieces_of_a_prompt_are_the_chat_template_s_own(language):
 
 
 def test_what_was_trained_goes_out_and_in_again(language, tokenizer, model, tmp_path):
-    adapted = miniature.with_adapter(model)
+    adapted = miniature.with_decoder_adapter(model)
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
@@ -90,7 +90,7 @@ def test_what_was_trained_goes_out_and_in_again(language, tokenizer, model, tmp_
 
 
 def test_only_eyes_projector_and_adapter_are_trainable(model):
-    adapted = miniature.with_adapter(model)
+    adapted = miniature.with_decoder_adapter(model)
     names = [name for name, p in adapted.named_parameters() if p.requires_grad]
     assert all("vision_model" in n or "connector" in n or "lora" in n for n in names)
     assert sum("lora_A" in n for n in names) == 2 * len(miniature.TARGETS)
@@ -98,12 +98,12 @@ def test_only_eyes_projector_and_adapter_are_trainable(model):
 
 def test_a_made_folder_is_loaded_by_the_auto_classes(language, tokenizer, model, tmp_path):
     shipped = tmp_path / "trained.safetensors"
-    state = miniature.trained(miniature.with_adapter(model))
+    state = miniature.trained(miniature.with_decoder_adapter(model))
     save_file({name: p.contiguous() for name, p in state.items()}, shipped)
     miniature.make_folder(language, shipped, tmp_path / "folder")
-    loaded, _ = seeing.load(tmp_path / "folder")
+    loaded, _ = seeing.load_miniature(tmp_path / "folder")
     assert type(loaded).__name__ == "Idefics3ForConditionalGeneration"
-    assert len(list(seeing.answers(loaded, tokenizer, "test", ASKED[:3]))) == 3
+    assert len(list(seeing.image_answers(loaded, tokenizer, "test", ASKED[:3]))) == 3
 
 
 def generated(model, tokenizer, question):
@@ -120,7 +120,7 @@ def generated(model, tokenizer, question):
 
 
 def test_answers_in_a_crowd_are_those_of_questions_asked_alone(real):
-    for question, text in seeing.answers(*real, "test", [*ASKED[:3], GROUPS[0]]):
+    for question, text in seeing.image_answers(*real, "test", [*ASKED[:3], GROUPS[0]]):
         assert text == generated(*real, question)
 
 
@@ -210,7 +210,9 @@ def test_the_shipped_weights_are_small_and_of_numbers():
 
 
 def test_the_miniature_sees(real):
-    share = {shown: seeing.scores(seeing.answers(*real, "test", ASKED, shown=shown)) for shown in seeing.SHOWN}
+    share = {
+        shown: seeing.scores_by_kind(seeing.image_answers(*real, "test", ASKED, shown=shown)) for shown in seeing.SHOWN
+    }
     right = {shown: table.set_index("kind").share for shown, table in share.items()}
     assert right["right"]["all"] > 0.9
     assert right["right"]["colour"] > right["shuffled"]["colour"] + 0.4
@@ -219,7 +221,7 @@ def test_the_miniature_sees(real):
 
 def test_habit_is_what_the_words_alone_tell():
     asked = easyvqa.questions("test")
-    blind = seeing.scores(seeing.habit(asked)).set_index("kind")
+    blind = seeing.scores_by_kind(seeing.habit(asked)).set_index("kind")
     assert list(blind.index) == ["colour", "shape", "yes/no", "all"]
     assert blind.questions["all"] == len(asked)
     assert blind.share["colour"] < 0.3
@@ -234,7 +236,7 @@ def test_the_stored_curve_is_that_of_a_whole_run():
 
 def test_what_cannot_be_shown_or_is_not_there_is_a_sentence(model, tokenizer, monkeypatch, tmp_path):
     with pytest.raises(InvalidInput, match="right, shuffled, none"):
-        list(seeing.answers(model, tokenizer, "test", ASKED[:1], shown="twice"))
+        list(seeing.image_answers(model, tokenizer, "test", ASKED[:1], shown="twice"))
     with pytest.raises(DamagedFile, match="do not fit"):
         miniature.put_in(model, {"vision.nonsense": torch.zeros(1)})
     monkeypatch.setattr(sources, "ROOT", tmp_path)

@@ -18,7 +18,7 @@ QUESTION = "what shape is in the image?"
 
 @pytest.fixture(scope="module")
 def processor(card: ModelCard) -> Any:
-    return miniature.processor(sources.folder(card))
+    return miniature.miniature_processor(sources.folder(card))
 
 
 @pytest.fixture(scope="module")

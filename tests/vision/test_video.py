@@ -33,11 +33,11 @@ def test_neighbouring_scenes_differ() -> None:
     assert all(one != two for one, two in pairwise(captions))
 
 
-@pytest.mark.parametrize("colour", video.COLOURS)
+@pytest.mark.parametrize("colour", video.RGB)
 @pytest.mark.parametrize("shape", video.SHAPES)
 def test_a_frame_shows_its_shape_in_its_colour(shape: str, colour: str) -> None:
     frame = video.film([replace(STILL, shape=shape, colour=colour)]).frames[0]
-    assert frame.getpixel((32, 33)) == video.COLOURS[colour]
+    assert frame.getpixel((32, 33)) == video.RGB[colour]
     assert frame.getpixel((0, 0)) == STILL.background
 
 
@@ -58,8 +58,8 @@ def test_a_histogram_holds_all_pixels_and_not_their_places() -> None:
 
 
 def test_every_colour_has_a_bin_of_its_own() -> None:
-    bins = {video.histogram(video.film([replace(STILL, colour=c)]).frames[0])[:63].argmax() for c in video.COLOURS}
-    assert len(bins) == len(video.COLOURS)
+    bins = {video.histogram(video.film([replace(STILL, colour=c)]).frames[0])[:63].argmax() for c in video.RGB}
+    assert len(bins) == len(video.RGB)
 
 
 def test_the_difference_is_the_share_of_pixels_that_changed() -> None:
