@@ -7,9 +7,8 @@ The loop is that of Yao et al. 2023 ("ReAct"), here without the thoughts that ar
 writes is one JSON object, {"tool": …, "arguments": …}; where the engine can, a schema leaves it no other choice.
 "answer" is the tool that ends the loop. Whatever goes wrong ends in a sentence: the model reads it as the result and
 may try again, as long as steps and seconds last. A result is data: it is quoted and cut, and nothing in it is obeyed.
-
-
-What an agent did, step by step, as values that can be read in a notebook."""
+A `Run` holds what was done, step by step.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import Field
+
 from helpers.agents.examples import CallExample, Nearest
-from helpers.agents.tools import Between, Tool, tool, tools
+from helpers.agents.tools import Tool, tool, tools
 from helpers.chat import Chat
 from helpers.errors import CourseError, InvalidInput, RequestRefused
 from helpers.instruct.tasks import first_object
@@ -103,7 +104,7 @@ REPAIR = "That cannot be used: {} Write the call again, as JSON only."
 
 
 # Lengths are bounded so that a valid call fits into the new tokens: one that is cut off would be no JSON.
-def answer(text: Annotated[str, "what to tell the person", Between(1, 200)]) -> str:
+def answer(text: Annotated[str, Field(description="what to tell the person", min_length=1, max_length=200)]) -> str:
     """Answers the person, when no tool is needed or its result is there."""
     return text
 
@@ -238,12 +239,15 @@ class Agent:
         if choice.problem or choice.tool is None:
             return choice.problem, True
         name, outcome = choice.tool, list[tuple[str, bool]]()
-        thread = threading.Thread(target=lambda: outcome.append(_outcome(self.tools[name], choice)), daemon=True)
+        thread = threading.Thread(
+            target=lambda: outcome.append(self.tools[name].outcome(choice.arguments)), daemon=True
+        )
         thread.start()
         thread.join(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
         if not outcome:
             raise OutOfTime(f"The tool {name} was not done after {self.max_seconds:g} s.")
-        return outcome[0]
+        text, failed = outcome[0]
+        return (text if len(text) <= RESULT_CHARACTERS else f"{text[:RESULT_CHARACTERS]}…"), failed
 
     def _watch(self, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -252,16 +256,6 @@ class Agent:
     def _stopped(self, question: str, steps: Sequence[Step], ending: Ending, why: str) -> Run:
         last = f" The last result was: {steps[-1].result}" if steps else ""
         return Run(question, tuple(steps), f"{why} It was stopped.{last}", ending)
-
-
-def _outcome(used: Tool, choice: Choice) -> tuple[str, bool]:
-    try:
-        result = used.function(**choice.arguments)
-        return _cut(str(result)), False
-    except CourseError as error:
-        return _cut(error.message), True
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool is anybody's code, and none may end the agent
-        return _cut(f"The tool {used.name} failed: {type(error).__name__}, {error}."), True
 
 
 def _call_schema(one: Tool) -> dict[str, Any]:
@@ -276,10 +270,6 @@ def _call_schema(one: Tool) -> dict[str, Any]:
 def _same(one: Choice, other: Choice) -> bool:
     same = (one.tool, one.arguments) == (other.tool, other.arguments)
     return same and (one.tool is not None or one.written == other.written)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= RESULT_CHARACTERS else f"{text[:RESULT_CHARACTERS]}…"
 
 
 def _json(value: object) -> str:

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from helpers.agents.tools import Between, Tool, tool
+from pydantic import Field
+
+from helpers.agents.tools import Tool, tool
 from helpers.chat import Chat
 from helpers.checks import LESSONS
 from helpers.errors import InvalidInput
@@ -27,9 +29,9 @@ LARGEST = 1e300
 #: A number with commas between its thousands.
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 
-Expression = Annotated[str, "numbers with + - * / ** % and brackets", Between(1, 80)]
-Text = Annotated[str, "the text itself", Between(1, 200)]
-Query = Annotated[str, "a few words", Between(1, 80)]
+Expression = Annotated[str, Field(description="numbers with + - * / ** % and brackets", min_length=1, max_length=80)]
+Text = Annotated[str, Field(description="the text itself", min_length=1, max_length=200)]
+Query = Annotated[str, Field(description="a few words", min_length=1, max_length=80)]
 # fmt: off
 Unit = Literal[
     "metres", "kilometres", "centimetres", "millimetres", "miles", "yards", "feet", "inches",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.agents.agent import Agent, Choice
 from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.tools import Tool
-from helpers.errors import CourseError
+from helpers.errors import InvalidInput
 from helpers.intervals import Rate
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ def right_arguments(used: Tool, question: CallExample, choice: Choice) -> bool:
         wanted = [used.validate(arguments) for arguments in (question.arguments, *question.accepted)]
         if any(_alike(choice.arguments, arguments) for arguments in wanted):
             return True
-        # A translation is written by a model: asking it again would tell nothing.
-        return used.name != "translate" and bool(used(choice.arguments) == used(question.arguments))
-    except CourseError:
+    except InvalidInput:
         return False
+    # A translation is written by a model: asking it again would tell nothing.
+    return used.name != "translate" and used.outcome(choice.arguments) == (used.outcome(wanted[0])[0], False)
 
 
 def _row(agent: Agent, question: CallExample) -> dict[str, Any]:

@@ -19,30 +19,15 @@ from helpers.backends.echo import Engine
 from helpers.chat import open_chat
 from helpers.errors import InvalidInput, RequestRefused
 from helpers.records import Chunk, Turn
-from talk import fresh
+from talk import Scripted, fresh
 
 CARD = catalog.card("smollm2-135m")
 EXAMPLES, QUESTIONS, DEV = (examples.tool_questions(part) for part in ("examples", "questions", "dev"))
 TOOLS = ("answer", "calculator", "convert_units", "search_course", "text_statistics", "translate")
 
 
-class Scripted(Engine):
-    """Writes what it was given, one text a call, the last for ever; it keeps what it was asked."""
-
-    honours = Engine.honours | {"json_schema"}
-
-    def __init__(self, *texts):
-        super().__init__(4096)
-        self.texts, self.asked = list(texts), []
-
-    def generate(self, prompt, sampling):
-        self.asked.append((prompt.turns, sampling))
-        text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
-        yield Chunk(text, 1, "stop", 1)
-
-
 class Free(Scripted):
-    honours = Engine.honours
+    honours = Scripted.honours - {"json_schema"}
 
 
 def add(a: int, b: int) -> int:
@@ -113,8 +98,10 @@ def test_a_result_cannot_close_its_quotes_and_is_cut():
     [
         (call("broken", x=1), "The tool broken failed: RuntimeError, no 1 today."),
         (call("nothing"), "There is no tool 'nothing'; there are add, broken, endless, answer."),
-        (call("add", a="two", b=3), "a must be of type integer, not 'two'."),
+        (call("add", a="two", b=3), "a must be a valid integer, not 'two'."),
         (call("add", a=2), "add needs the argument 'b'."),
+        (f'{{"tool": "add", "arguments": {{"a": {"9" * 400}.5, "b": 3}}}}', "a must be a valid integer, not inf."),
+        ('I take {add}: {"tool": "nothing"}', "There is no tool 'nothing'; there are add, broken, endless, answer."),
         ("Five, I think.", 'The model wrote no JSON object with a "tool".'),
         ('{"tool": "add", "argu', 'The model wrote no JSON object with a "tool".'),
         ('{"tool": 3}', 'The model wrote no JSON object with a "tool".'),
