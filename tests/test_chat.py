@@ -36,6 +36,7 @@ def test_reset_keeps_the_system_message() -> None:
     assert chat.history == (Turn("system", "Be brief."),)
 
 
+@pytest.mark.fault("conversations")
 def test_overflow_is_refused_with_both_numbers_and_keeps_the_history() -> None:
     chat = echo(context=40, max_new_tokens=10)
     chat.say("one two three")
@@ -59,6 +60,7 @@ def test_shorten_cannot_help_one_long_message() -> None:
         echo(context=20, max_new_tokens=5, shorten=True).say("word " * 30)
 
 
+@pytest.mark.fault("conversations")
 def test_huge_text_is_refused_before_it_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = echo(context=10)
     monkeypatch.setattr(chat.backend, "tokenize", None)
@@ -66,6 +68,7 @@ def test_huge_text_is_refused_before_it_is_tokenized(monkeypatch: pytest.MonkeyP
         chat.say("x" * 1_000_000)
 
 
+@pytest.mark.fault("conversations")
 @pytest.mark.parametrize("text", ["", "  \n", "a\x00b", "\x1b[31m", "half \ud83d", b"bytes", None, 5])
 def test_what_is_no_text_is_refused_in_a_sentence(text: object) -> None:
     with pytest.raises(InvalidInput, match=r"empty|binary|half a character|text, not"):
@@ -86,6 +89,7 @@ IMPOSSIBLE = {
 }
 
 
+@pytest.mark.fault("conversations")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
 def test_impossible_sampling_is_refused_by_name(name: str, value: object) -> None:
     chat = echo()
@@ -148,6 +152,7 @@ AFTER = {
 }
 
 
+@pytest.mark.fault("conversations")
 @pytest.mark.parametrize(("method", "engine"), [*((method, "echo") for method in AFTER), ("say", "llamacpp")])
 def test_a_closed_chat_says_so(method: str, engine: str) -> None:
     with open_chat("smollm2-135m", backend=engine, max_new_tokens=2) as chat:
@@ -171,6 +176,7 @@ def test_closing_a_chat_closes_those_that_share_its_engine() -> None:
         other.say("Hi")
 
 
+@pytest.mark.fault("conversations")
 def test_a_stream_that_nobody_read_leaves_no_turn() -> None:
     chat = echo()
     unread = chat.stream("never read")
@@ -214,6 +220,7 @@ def test_unknown_model_gets_the_nearest_names() -> None:
         open_chat("phi3.5-mini-instruct")
 
 
+@pytest.mark.fault("conversations")
 def test_a_failing_engine_leaves_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = echo()
     chat.say("one")
@@ -229,6 +236,7 @@ def test_a_failing_engine_leaves_the_history(monkeypatch: pytest.MonkeyPatch) ->
     assert chat.history == before
 
 
+@pytest.mark.fault("conversations")
 def test_an_interrupted_answer_leaves_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = echo()
 
@@ -278,6 +286,7 @@ def test_template_that_rewrites_text_is_refused() -> None:
         templates.pieces("{% for m in messages %}{{ m.content | upper }}{% endfor %}", [Turn("user", "hi <|end|>")])
 
 
+@pytest.mark.fault("conversations")
 def test_template_cannot_reach_python() -> None:
     with pytest.raises(InvalidInput):
         templates.render("{{ messages.__class__.__mro__ }}", [Turn("user", "x")])

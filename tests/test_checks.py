@@ -52,6 +52,7 @@ def test_what_the_learners_code_raises_is_the_counterexample():
     assert verdict.yours == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.fault("what people feed in")
 @pytest.mark.parametrize("error", [SystemExit, RecursionError, KeyError, AssertionError])
 def test_no_error_of_the_learner_stops_the_notebook(error):
     def attempt(x):

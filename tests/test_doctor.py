@@ -46,6 +46,7 @@ def test_a_missing_engine_says_why(findings: dict[str, Any]) -> None:
     assert "the package xllamacpp is not installed" in doctor.report(findings)
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_key_is_present_and_never_shown(findings: dict[str, Any]) -> None:
     assert "NVIDIA_API_KEY present" in doctor.report(findings)
     assert "OPENAI_API_KEY not set" in doctor.report(findings)
@@ -112,6 +113,7 @@ def dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / ".env"
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_key_in_dotenv_counts_as_set(dotenv: Path, encoding: str) -> None:
     assert not any(place["key"] for place in doctor.examine()["providers"])
@@ -139,6 +141,7 @@ def test_what_cannot_be_what_it_says_is_named(
     assert KEY not in told[0]
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_dotenv_that_cannot_be_read_is_told_and_the_rest_too(dotenv: Path) -> None:
     dotenv.mkdir()
     assert ".env cannot be read" in doctor.report(doctor.examine()).splitlines()[-2]
@@ -153,6 +156,7 @@ def test_ollama_is_asked_where_its_own_variable_says(dotenv: Path, monkeypatch: 
     assert doctor.ollama_version() is None
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_the_users_name_is_not_in_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert doctor._tilde(tmp_path / ".cache" / "slm-course") == "~/.cache/slm-course"

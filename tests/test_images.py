@@ -105,6 +105,7 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(kind: str) -> None:
     assert list(read(saved(Image.fromarray(grey), kind)).rgb[::3]) == [0, 100, 255]
 
 
+@pytest.mark.fault("what people feed in")
 def test_a_photo_is_turned_as_its_exif_says() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # held upright: the stored left side is the top
@@ -114,6 +115,7 @@ def test_a_photo_is_turned_as_its_exif_says() -> None:
     assert picture.rgb[-1] > 200
 
 
+@pytest.mark.fault("what people feed in")
 def test_damaged_exif_hides_no_picture() -> None:
     data = saved(left_red_right_blue(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read(data).width == 40
@@ -172,6 +174,7 @@ def test_heic_needs_no_opener_that_was_registered_before(tmp_path: Path) -> None
     assert done.stdout.strip() == "Picture(40 × 20 pixels)"
 
 
+@pytest.mark.fault("what people feed in")
 def test_a_damaged_heic_is_a_sentence() -> None:
     data = heic(Image.effect_noise((200, 200), 90).convert("RGB"))
     refused(data[:40], "damaged|not an image")
@@ -214,6 +217,7 @@ OTHER_KINDS = {
 }
 
 
+@pytest.mark.fault("what people feed in")
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_what_is_no_photograph_is_named(kind: str) -> None:
     data, said = OTHER_KINDS[kind]
@@ -252,11 +256,13 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     refused("x" * 5000, "cannot be opened")
 
 
+@pytest.mark.fault("what people feed in")
 @pytest.mark.parametrize("address", ["https://example.org/a.png", "http://localhost/a.png", "data:image/png;base64,AA"])
 def test_an_address_is_not_fetched(address: str) -> None:
     refused(address, "not fetched")
 
 
+@pytest.mark.fault("what people feed in")
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -279,6 +285,7 @@ def test_what_is_no_whole_image(data: bytes, complaint: str, tmp_path: Path) -> 
     refused(tmp_path / "file.png", complaint)
 
 
+@pytest.mark.fault("what people feed in")
 @pytest.mark.parametrize("size", [(8_000, 7_000), (11_000, 9_000), (60_000, 60_000), (2**31 - 1, 3)])
 def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     refused(png(*size), "more than the 50 million|is a strip|header cannot be read")

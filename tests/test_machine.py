@@ -52,6 +52,7 @@ def test_free_memory_is_part_of_all_memory() -> None:
     assert 0 < machine.free_memory_gib() <= machine.memory_gib()
 
 
+@pytest.mark.fault("set-up")
 def test_a_memory_limit_counts_and_file_cache_in_it_is_free(cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("M", (), {"total": 64 * GIB, "available": 60 * GIB}))
     assert (machine.memory_gib(), machine.free_memory_gib()) == (2.0, 1.25)
@@ -89,6 +90,7 @@ def test_the_variable_overrides_the_threads_and_has_to_be_a_number(monkeypatch: 
             machine.threads()
 
 
+@pytest.mark.fault("set-up")
 def test_memory_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "free_memory_gib", lambda: 1.5)
     machine.require_memory(int(1.4 * GIB), "Phi")
@@ -96,6 +98,7 @@ def test_memory_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) ->
         machine.require_memory(int(7.6 * GIB), "Phi")
 
 
+@pytest.mark.fault("set-up")
 def test_disk_is_refused_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "free_disk_gib", lambda path: 0.01)
     machine.require_disk(1000, tmp_path, "a wheel")

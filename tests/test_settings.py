@@ -20,6 +20,7 @@ def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".env"
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_dotenv_is_read_whatever_wrote_it(dotenv: Path, encoding: str, end: str) -> None:
@@ -27,6 +28,7 @@ def test_dotenv_is_read_whatever_wrote_it(dotenv: Path, encoding: str, end: str)
     assert [settings.setting(name) for name in ("A_KEY", "OTHER", "DOLLAR")] == ["abc-123", "x y", "a${b}c"]
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_what_powershell_appends_to_a_plain_file_is_read(dotenv: Path) -> None:
     dotenv.write_bytes(b"OTHER=1\r\n" + "A_KEY=abc\r\n".encode("utf-16-le"))
     assert (settings.setting("OTHER"), settings.setting("A_KEY")) == ("1", "abc")
@@ -40,12 +42,14 @@ def test_the_environment_goes_first_and_blanks_are_nothing(dotenv: Path, monkeyp
     assert settings.setting("A_KEY") == "environment"
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_dotenv_that_is_a_folder_is_a_sentence(dotenv: Path) -> None:
     dotenv.mkdir()
     with pytest.raises(InvalidInput, match=r"\.env cannot be read"):
         settings.setting("A_KEY")
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("variable", [*settings.TRUST_OF_HTTPX, *settings.TRUST_OF_REQUESTS])
 def test_certificates_that_are_not_there_are_named(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -59,6 +63,7 @@ def test_certificates_that_are_not_there_are_named(
     assert "is not there" in said
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_file_that_holds_no_certificates_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.pem").touch()
     for named in (tmp_path / "empty.pem", tmp_path):

@@ -81,6 +81,7 @@ def test_the_model_sees_its_call_and_the_quoted_result():
     assert last == (Turn("assistant", call("add", a=2, b=3)), Turn("user", 'Result: "5"'))
 
 
+@pytest.mark.fault("what a model may write")
 def test_a_result_cannot_close_its_quotes_and_is_cut():
     def talk() -> str:
         """Says too much."""
@@ -93,6 +94,7 @@ def test_a_result_cannot_close_its_quotes_and_is_cut():
     assert len(json.loads(shown)) == RESULT_CHARACTERS + 1
 
 
+@pytest.mark.fault("what a model may write")
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
@@ -121,6 +123,7 @@ def test_the_same_call_again_ends_the_loop():
     assert done.answer == "The model keeps writing the same: add(a=2, b=3). It was stopped. The last result was: 5"
 
 
+@pytest.mark.fault("what a model may write")
 def test_nonsense_without_end_ends():
     assert run("Hm.").ending == "repeated"
 
@@ -131,6 +134,7 @@ def test_new_calls_without_end_run_out_of_steps():
     assert done.answer.startswith("No answer came within 3 steps.")
 
 
+@pytest.mark.fault("what a model may write")
 def test_a_tool_that_never_ends_runs_out_of_time():
     done = run(call("endless"), max_seconds=0.2)
     assert (done.ending, done.steps) == ("out of time", ())

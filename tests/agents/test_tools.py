@@ -67,6 +67,7 @@ def test_a_valid_call_gets_its_defaults():
     assert ORDER({"dish": "soup", "plates": 2}) == "2 small soup at 2.5, True, []"
 
 
+@pytest.mark.fault("what a model may write")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -189,6 +190,7 @@ def test_the_calculator_reckons(expression, result):
     assert toolbox.calculator(expression) == result
 
 
+@pytest.mark.fault("what a model may write")
 @pytest.mark.parametrize(
     "expression",
     [
@@ -222,6 +224,7 @@ def test_units_convert(value, old, new, result):
     assert toolbox.convert_units(value, old, new) == result
 
 
+@pytest.mark.fault("what a model may write")
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, 1e301])
 def test_a_measurement_without_end_is_refused(value):
     with pytest.raises(InvalidInput, match=r"too large|a number between"):

@@ -71,6 +71,7 @@ def test_ollamas_own_variable_is_understood_as_ollama_does(host: str, monkeypatc
     assert providers.route("ollama").address == f"{HOSTS[host]}/v1"
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("host", ["localhost:abc", "box:99999", "box:0", "ftp://box", "my box", "“box”", "a:b@c"])
 def test_a_variable_that_names_no_place_is_named(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLLAMA_OPENAI_ADDRESS", raising=False)
@@ -105,12 +106,14 @@ def test_where_none_runs_it_is_told_how_to_have_one(system: str, monkeypatch: py
         ollama.installed()
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_an_old_one_is_told_apart(server: Recorded) -> None:
     server.answers["/api/version"] = [Answer({"version": "0.3.14"})]
     with pytest.raises(errors.BackendUnavailable, match="0.3.14 is too old"):
         open_chat("phi-4-mini", "ollama")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_another_program_on_the_port_is_no_ollama(server: Recorded) -> None:
     server.answers["/api/version"] = [Answer({"name": "another"})]
     with pytest.raises(errors.BackendUnavailable, match="not as a language model"):

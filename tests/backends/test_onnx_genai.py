@@ -116,6 +116,7 @@ def test_a_broken_config_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
         Engine(tmp_path, context=64, threads=1, precision="onnx")
 
 
+@pytest.mark.fault("models and their files")
 def test_a_graph_cut_short_is_a_sentence(engine: Engine, card: ModelCard, tmp_path: Path) -> None:
     good = engine_files.onnx(card, "int4")
     for name in (*TOKENIZER, "genai_config.json"):

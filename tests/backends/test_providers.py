@@ -64,6 +64,7 @@ def test_an_unknown_provider_lists_the_known() -> None:
         provider("nowhere")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_missing_key_says_how_to_get_one() -> None:
     with pytest.raises(KeyMissing, match=r"build\.nvidia\.com"):
         open_chat("phi-4-mini", provider="nim")

@@ -57,6 +57,7 @@ def at(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener
 # A key and an address, before anything is sent
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -84,6 +85,7 @@ def test_blanks_around_a_key_are_dropped(text: str) -> None:
     assert Key(text).reveal() == "nvapi-1"
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -127,6 +129,7 @@ def test_other_machines_are_told_apart(host: str) -> None:
 PROXIES = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nonsense://x:y"])
 def test_this_machine_is_asked_without_a_proxy(at: Opener, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     for variable in PROXIES:
@@ -134,6 +137,7 @@ def test_this_machine_is_asked_without_a_proxy(at: Opener, monkeypatch: pytest.M
     assert at("passing").say("Count.").text == "one two three four five"
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "nonsense://x"), ("HTTPS_PROXY", "http://x:y")],
@@ -144,12 +148,14 @@ def test_a_proxy_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPat
         fetch(Route("x", "https://box.invalid/v1"), "/models")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_proxy_that_refuses_is_named(at: Opener, server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", server.address("501"))
     with pytest.raises(errors.Unreachable, match="proxy"):
         at("https://box.invalid/v1").say("Count.")
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("variable", settings.TRUST_OF_HTTPX)
 def test_certificates_that_are_gone_are_named(at: Opener, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "/gone.pem")
@@ -163,6 +169,7 @@ def test_certificates_that_are_gone_are_named(at: Opener, monkeypatch: pytest.Mo
 # Peers that speak no HTTP, or break it
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("fault", [*RAW, "malformed", "html", "cut", "401", "503", "sends-on-302"])
 def test_whatever_answers_a_fetch_is_json_or_a_sentence(server: FaultyServer, fault: str) -> None:
     with pytest.raises(RemoteError) as caught:
@@ -182,17 +189,20 @@ STREAM_FAULTS = {
 }
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
 def test_a_broken_stream_is_a_sentence(at: Opener, fault: str) -> None:
     with pytest.raises(STREAM_FAULTS[fault]):
         at(fault).say("Count.")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_tls_to_a_plain_server_is_told(at: Opener, server: FaultyServer) -> None:
     with pytest.raises(errors.Unreachable, match="speaks no TLS"):
         at(server.address("passing").replace("http:", "https:")).say("Count.")
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_takes_the_key_nowhere(at: Opener, server: FaultyServer, status: int) -> None:
     with running() as other:
@@ -215,6 +225,7 @@ def test_each_form_of_a_stream_is_read(at: Opener, form: str) -> None:
     assert (reply.text, reply.finish_reason) == ("one two", "stop")
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("form", STREAMS)
 def test_the_network_may_cut_a_stream_anywhere(form: str, size: int) -> None:
@@ -242,6 +253,7 @@ NO_EVENTS = [
 ]
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("event", NO_EVENTS)
 def test_an_event_of_another_form_is_a_sentence(at: Opener, server: FaultyServer, event: str) -> None:
     server.words = event
@@ -303,6 +315,7 @@ def test_a_healthy_answer_has_its_counts(at: Opener) -> None:
     assert (reply.text, reply.prompt_tokens, reply.new_tokens) == ("one two three four five", 7, 5)
 
 
+@pytest.mark.fault("keys, settings and networks")
 @pytest.mark.parametrize("fault", ["cut", "polite-cut", "stall"])
 def test_what_arrived_before_the_line_broke_is_kept_and_marked(at: Opener, fault: str) -> None:
     chat = at(fault, HURRIED if fault == "stall" else QUICK)
@@ -313,6 +326,7 @@ def test_what_arrived_before_the_line_broke_is_kept_and_marked(at: Opener, fault
     assert chat.history == ()
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_nothing_listens(at: Opener) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -320,6 +334,7 @@ def test_nothing_listens(at: Opener) -> None:
         at(f"http://127.0.0.1:{port}/v1").say("Count.")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_name_that_does_not_resolve(at: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -329,6 +344,7 @@ def test_a_name_that_does_not_resolve(at: Opener, monkeypatch: pytest.MonkeyPatc
         at("http://no-such-host.invalid/v1").say("Count.")
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_a_certificate_that_does_not_fit(at: Opener) -> None:
     with running(tls=True) as strange, pytest.raises(errors.CertificateRefused):
         at(strange.address("passing").replace("http:", "https:")).say("Count.")
@@ -343,6 +359,7 @@ def test_a_fault_that_passes_is_retried_and_counted(at: Opener, server: FaultySe
     assert chat.backend.retries == 2
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_retry_after_beyond_the_budget_gives_up_at_once(at: Opener, server: FaultyServer) -> None:
     with pytest.raises(errors.QuotaExceeded, match="in 60 s") as caught:
         at("long-wait").say("Count.")
@@ -432,6 +449,7 @@ def test_a_key_is_sent_and_shown_nowhere(
     assert PLANTED not in " ".join(shown) + caplog.text
 
 
+@pytest.mark.fault("keys, settings and networks")
 def test_nothing_that_holds_a_key_can_be_pickled(at: Opener) -> None:
     chat = at("passing")
     for holder in (Key(PLANTED), chat.backend.route, chat.backend, chat):

@@ -74,6 +74,7 @@ def found(clone: Path) -> dict[str, Any]:
 # An old Python, and only the standard library
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("version", [(3, 10, 12), (3, 7, 0), (2, 7, 18)])
 def test_an_old_python_gets_one_sentence(version: tuple[int, ...]) -> None:
     sentence = course.old_python(version)
@@ -86,6 +87,7 @@ def test_a_new_python_gets_none(version: tuple[int, ...]) -> None:
     assert course.old_python(version) == ""
 
 
+@pytest.mark.fault("set-up")
 def test_an_old_python_stops_before_anything_is_made(
     main: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +149,7 @@ def test_the_pin_holds_for_later_installs_in_a_folder_with_a_space(clone: Path) 
     assert " " not in settings.partition("constraint = ")[2].strip()
 
 
+@pytest.mark.fault("set-up")
 def test_a_full_disk_ends_the_search_for_torch(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course.platform, "system", lambda: "Linux")
     pip = Pip(clone, lambda _: "OSError: [Errno 28] No space left on device")
@@ -179,6 +182,7 @@ def test_exactly_what_the_lock_names_is_installed_each_file_by_its_hash(
     assert locks == ["requirements.lock", "requirements-dev.lock"]
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("change", ["lock", "python", "dev", "engines"])
 def test_a_change_installs_again(change: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = Pip(clone / ".venv" / "packages")
@@ -216,6 +220,7 @@ def test_an_engine_that_fails_leaves_no_stamp(clone: Path, monkeypatch: pytest.M
     assert not course.is_installed(clone / "requirements-engines.lock", "3.11.7")
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("accident", [KeyboardInterrupt, OSError(errno.ENOSPC, "full"), "failed"])
 def test_what_did_not_end_well_is_not_stamped(accident: Any, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pip(command: list[Any], what: str) -> tuple[int, str]:
@@ -231,6 +236,7 @@ def test_what_did_not_end_well_is_not_stamped(accident: Any, clone: Path, monkey
     assert not course.stamp(clone / "requirements.lock").exists()
 
 
+@pytest.mark.fault("set-up")
 def test_a_small_disk_is_told_before_the_download(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: argparse.Namespace(free=2**30))
     monkeypatch.setattr(course, "run_logged", lambda *_: pytest.fail("it downloaded"))
@@ -240,6 +246,7 @@ def test_a_small_disk_is_told_before_the_download(clone: Path, monkeypatch: pyte
         course.install(found(clone), dev=False, engines=True)
 
 
+@pytest.mark.fault("set-up")
 def test_a_half_unpacked_package_is_seen_as_missing(clone: Path) -> None:
     packages = clone / ".venv" / "packages"
     for name, record in {"whole": "whole.py,,\nINSTALLER,,\n", "half": "half.py,,\n", "less": None}.items():
@@ -253,6 +260,7 @@ def test_a_half_unpacked_package_is_seen_as_missing(clone: Path) -> None:
 # What went wrong, in a sentence
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize(
     ("accident", "status", "sentence"),
     [
@@ -331,6 +339,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.nightly
 def test_no_network_ends_in_a_sentence(real: Path) -> None:
     child = start(real, "setup")
@@ -341,6 +350,7 @@ def test_no_network_ends_in_a_sentence(real: Path) -> None:
     assert not list((real / ".venv").glob("*.installed"))
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.nightly
 def test_a_broken_environment_is_repaired(real: Path) -> None:
     python = real / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -352,6 +362,7 @@ def test_a_broken_environment_is_repaired(real: Path) -> None:
     assert python.exists()
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     "encoding", [{}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
@@ -367,6 +378,7 @@ def test_a_folder_with_letters_beyond_ascii_is_on_the_path_in_every_locale(
     assert ast.literal_eval(found.decode().strip()) == os.fsencode(real)
 
 
+@pytest.mark.fault("set-up")
 @POSIX
 def test_a_kill_ends_the_children_and_says_so(real: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
@@ -397,6 +409,7 @@ def uv_environment(root: Path, *, pip: bool) -> Path:
     return theirs
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.nightly
 def test_an_environment_without_pip_gets_it_and_keeps_all_else(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(clone / ".venv")
@@ -414,6 +427,7 @@ def test_an_environment_of_our_own_without_pip_is_made_anew(clone: Path, monkeyp
         course.ensure_environment()
 
 
+@pytest.mark.fault("set-up")
 def test_an_environment_of_somebody_elses_that_does_not_run_is_left(clone: Path) -> None:
     theirs = clone / ".venv" / "theirs.txt"
     theirs.write_text("years of work")
@@ -422,6 +436,7 @@ def test_an_environment_of_somebody_elses_that_does_not_run_is_left(clone: Path)
     assert theirs.exists()
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_link_or_a_file_at_the_environments_place_is_left(kind: str, clone: Path) -> None:
     shutil.rmtree(clone / ".venv")
@@ -434,6 +449,7 @@ def test_a_link_or_a_file_at_the_environments_place_is_left(kind: str, clone: Pa
     assert os.path.lexists(clone / ".venv")
 
 
+@pytest.mark.fault("set-up")
 def test_nothing_is_installed_while_jupyterlab_runs_from_the_environment(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +468,7 @@ def test_a_kernel_that_runs_from_the_environment_is_seen(clone: Path, monkeypatc
         kernel.kill()
 
 
+@pytest.mark.fault("set-up")
 def test_a_second_set_up_waits_for_the_first_and_says_so(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entered = threading.Event()
 
@@ -467,6 +484,7 @@ def test_a_second_set_up_waits_for_the_first_and_says_so(clone: Path, capsys: py
     assert entered.wait(10)
 
 
+@pytest.mark.fault("set-up")
 @POSIX
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_disk_without_locks_does_not_stop_a_set_up(number: int, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,6 +583,7 @@ def test_lab_opens_while_the_second_model_is_fetched(
     assert main("lab") == 0  # and does not wait for the other process
 
 
+@pytest.mark.fault("set-up")
 def test_a_second_model_that_cannot_be_fetched_is_told_and_ends_nothing(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -590,6 +609,7 @@ def test_setup_is_ready_without_the_second_model(
     assert "To try again: python3 course.py fetch" in capsys.readouterr().out
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("listening", [True, False], ids=["listening", "bound only"])
 def test_a_port_in_use_is_passed_over(listening: bool) -> None:
     with socket.socket() as other:
@@ -600,6 +620,7 @@ def test_a_port_in_use_is_passed_over(listening: bool) -> None:
         assert course.free_port(taken) > taken
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("wanted", [65536, 99999])
 def test_a_port_that_no_machine_has_is_a_sentence(wanted: int) -> None:
     with pytest.raises(course.Stop, match="choose another with --port"):

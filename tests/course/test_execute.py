@@ -142,6 +142,7 @@ def test_a_notebook_that_is_too_large_is_refused_and_left(tmp_path: Path) -> Non
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault("set-up")
 def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "00_start.ipynb", "1")
     result = execute.ExecutedNotebook("00_start", new_notebook(), 1.0, 0.1, "")
@@ -151,6 +152,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         execute.run(folder=tmp_path, build=tmp_path / "build")
 
 
+@pytest.mark.fault("set-up")
 def test_a_dead_kernel_shows_the_cell_that_killed_it(tmp_path: Path) -> None:
     path = write(tmp_path / "00_start.ipynb", "1", "import os; os._exit(9)")
     failure = execute.execute(path).failure
@@ -197,6 +199,7 @@ def test_folders_of_the_machine_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
     assert outputs.portable(text, ROOT) == "./build env/lib ~/.cache /home/adamant"
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize(
     "text",
     [
@@ -264,6 +267,7 @@ def test_cleaning_twice_changes_nothing_and_leaves_the_original() -> None:
     assert str(ROOT) in notebook.cells[0].outputs[0].text
 
 
+@pytest.mark.fault("set-up")
 def test_a_kernel_that_never_answers_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(*_: object, **__: object) -> None:
         raise RuntimeError("Kernel didn't respond in 60 seconds")

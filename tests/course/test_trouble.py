@@ -97,19 +97,23 @@ SAID = {
 }
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize(("output", "sentence"), SAID.values(), ids=SAID.keys())
 def test_what_pip_says_becomes_a_sentence(output: str, sentence: str) -> None:
     assert sentence in trouble.meaning(output)
 
 
+@pytest.mark.fault("set-up")
 def test_pips_own_hint_about_long_paths_is_kept() -> None:
     assert LONG_PATH in trouble.meaning(SAID["a path too long"][0])
 
 
+@pytest.mark.fault("set-up")
 def test_a_pip_that_the_system_killed_is_told_as_memory_that_ran_out() -> None:
     assert "memory ran out" in trouble.meaning("Installing collected packages", status=-9)
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize("name", ["a full disk", "a quota", "no ssl module", "a file of somebody else"])
 def test_where_this_machine_refuses_no_other_index_is_tried(name: str) -> None:
     assert trouble.is_here(SAID[name][0])
@@ -148,6 +152,7 @@ def test_what_the_packages_are_built_for_passes(here: dict[str, Any]) -> None:
     assert trouble.unfit(here) == ""
 
 
+@pytest.mark.fault("set-up")
 @pytest.mark.parametrize(
     ("here", "sentence"),
     [

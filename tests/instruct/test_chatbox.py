@@ -34,6 +34,7 @@ def test_an_answer_comes_piece_by_piece(box):
     assert answers[-1] == 1
 
 
+@pytest.mark.fault("conversations")
 def test_stop_ends_the_answer_and_keeps_what_came(box):
     first = threading.Event()
     box._page.observe(lambda change: first.set() if "writing" in change["new"] else None, "value")
@@ -94,6 +95,7 @@ def test_an_error_is_told_in_the_box_and_the_next_question_works(box):
     assert "ended by" in box.page
 
 
+@pytest.mark.fault("conversations")
 def test_what_a_model_writes_is_shown_and_never_run():
     page = chatbox.transcript([Turn("assistant", "<script>alert(1)</script> & more")])
     assert "<script>" not in page

@@ -28,6 +28,7 @@ def test_a_text_without_a_word_of_the_question_fits_not_at_all() -> None:
     assert fit > 0
 
 
+@pytest.mark.fault("what people feed in")
 def test_a_script_without_spaces_is_searched_too() -> None:
     assert LAMPS.search("冷", 1)[0][0] == 2
 

@@ -56,6 +56,7 @@ def test_a_voice_that_fails_is_told_and_the_text_kept(voice, program, reason):
     assert spoken.text == "Hello."
 
 
+@pytest.mark.fault("conversations")
 def test_a_voice_that_never_ends_is_stopped(voice, monkeypatch):
     voice("import time; time.sleep(60)")
     monkeypatch.setattr(speech, "SECONDS", 0.5)

@@ -138,6 +138,7 @@ def test_a_damaged_checkpoint_ends_in_a_sentence(ids: torch.Tensor, tmp_path: Pa
         run(ids, checkpoint=tmp_path / "run.pt")
 
 
+@pytest.mark.fault("models and their files")
 def test_a_loss_that_is_no_number_ends_in_a_sentence(ids: torch.Tensor) -> None:
     with pytest.raises(InvalidInput, match="The loss became nan at step 0"):
         run(ids, loss=lambda model, batch: training.next_token_loss(model, batch) * math.nan)
@@ -160,6 +161,7 @@ def test_an_empty_corpus_and_an_unknown_size_end_in_a_sentence(tokenizer: Any) -
         training.tiny_phi("7B", VOCABULARY)
 
 
+@pytest.mark.fault("models and their files")
 def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_nothing(
     ids: torch.Tensor, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_afterwards_nothing_is_fetched_again(parts: ModelCard, tmp_path: Path) -
     assert pips(tmp_path) == 3
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("damaged", [CONTENT[:100], OTHER, b""], ids=["short", "altered", "empty"])
 def test_a_damaged_file_is_noticed_and_fetched_again(parts: ModelCard, damaged: bytes) -> None:
     sources.gguf(parts).write_bytes(damaged)
@@ -127,6 +128,7 @@ def test_a_mirror_on_this_machine_is_asked_by_no_proxy(
     assert files.asked
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("wrong", [OTHER, CONTENT[:9], CONTENT * 2, b""], ids=["altered", "short", "long", "empty"])
 def test_a_mirror_with_a_wrong_file_is_told_and_passed_over(
     parts: ModelCard, mirror: Path, wrong: bytes, capsys: pytest.CaptureFixture[str]
@@ -162,12 +164,14 @@ def test_a_mirror_that_is_not_there_is_passed_over(
     assert sources.gguf(parts).read_bytes() == CONTENT
 
 
+@pytest.mark.fault("models and their files")
 def test_a_stick_that_is_pulled_out_is_told(parts: ModelCard, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports.Folder, "require", lambda *_: (mirror / "model.gguf").unlink())
     with pytest.raises(ModelUnavailable, match=r"the mirror .* cannot be read \(No such file"):
         fetching.bring(parts, "mirror")
 
 
+@pytest.mark.fault("models and their files")
 def test_a_password_in_a_mirrors_address_is_not_shown(parts: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLM_MIRROR", "http://ada:secret@127.0.0.1:9/files")
     with pytest.raises(NetworkNeeded, match=r"the mirror http://127\.0\.0\.1:9/files cannot be reached") as caught:
@@ -184,6 +188,7 @@ def test_the_hub_goes_before_the_index(parts: ModelCard, hub: Files, tmp_path: P
     assert pips(tmp_path) == 0
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_stream_that_breaks_off_is_taken_up_again(parts: ModelCard, hub: Files, ranges: bool) -> None:
     hub.contents[HUB_PATH], hub.breaks, hub.ranges = CONTENT, [1000, 2000], ranges
@@ -214,6 +219,7 @@ def test_what_the_index_began_the_hub_goes_on_with(parts: ModelCard, hub: Files,
     assert hub.asked[-1] == ("GET", HUB_PATH, 4000)
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("page", [b"<html>log in first</html>", OTHER], ids=["page", "altered"])
 def test_a_page_in_the_files_place_is_passed_over(parts: ModelCard, hub: Files, tmp_path: Path, page: bytes) -> None:
     hub.instead = page
@@ -226,6 +232,7 @@ def test_a_hub_without_the_file_is_passed_over(parts: ModelCard, hub: Files) -> 
     assert hub.asked == [("HEAD", HUB_PATH, 0)]
 
 
+@pytest.mark.fault("models and their files")
 def test_a_hub_that_says_nothing_is_given_up_soon(
     parts: ModelCard, hub: Files, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +280,7 @@ def test_the_hubs_own_cache_is_used(parts: ModelCard, hub: Files, tmp_path: Path
 # Nothing at all
 
 
+@pytest.mark.fault("models and their files")
 def test_without_any_network_the_sentence_names_three_ways_out(
     parts: ModelCard, hub: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +348,7 @@ def test_the_list_tells_size_licence_and_where_it_would_come_from(
 # This machine
 
 
+@pytest.mark.fault("models and their files")
 def test_a_disk_that_becomes_full_keeps_what_had_come(
     parts: ModelCard, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +373,7 @@ def test_too_little_disk_is_said_before_the_download(
     assert pips(tmp_path) == 0
 
 
+@pytest.mark.fault("models and their files")
 def test_too_little_memory_is_said_before_the_download(
     parts: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +393,7 @@ def test_opening_a_model_fetches_it(parts: ModelCard, tmp_path: Path) -> None:
     assert (tmp_path / "home" / "model.gguf").read_bytes() == CONTENT
 
 
+@pytest.mark.fault("models and their files")
 def test_a_read_only_cache_is_a_sentence(parts: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

@@ -18,6 +18,7 @@ def make(target: Path) -> Path:
     return files.make_once(target, lambda part: part.write_text("made"), lambda p: p.exists(), size=0, what="it")
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks by another call")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_home_on_a_disk_without_locks_is_a_sentence(
@@ -29,6 +30,7 @@ def test_a_home_on_a_disk_without_locks_is_a_sentence(
     assert not (tmp_path / "it").exists()
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("left", ["", "4711\nanother-machine\n"], ids=["empty", "a mark of another machine"])
 def test_a_lock_file_that_was_left_behind_delays_nobody(
     left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

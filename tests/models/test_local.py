@@ -82,6 +82,7 @@ def test_an_output_matrix_of_its_own_is_no_tied_one(tmp_path: Path) -> None:
     assert own.parameters == 2 * 4 * 64  # a table of angles is no parameter
 
 
+@pytest.mark.fault("models and their files")
 def test_heads_that_differ_by_layer_are_counted_layer_by_layer(tmp_path: Path) -> None:
     layers = {"attention.head_count": [4, 8, 4], "attention.head_count_kv": [1, 0, 4], "feed_forward_length": [9, 8, 7]}
     own = local.card_of_path(write(tmp_path / "lists.gguf", PLAIN | layers | {"attention.key_length": 16}))
@@ -95,6 +96,7 @@ def test_heads_of_another_size_than_hidden_over_heads_are_noticed(tmp_path: Path
     assert anatomy.kv_cache_bytes(own, 1) == 2 * 3 * 2 * 32 * 2
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("cut", [0, 3, 8, 30, 100, 1000, -2048])
 def test_a_file_cut_short_is_a_sentence(plain: Path, cut: int) -> None:
     plain.write_bytes(plain.read_bytes()[:cut])
@@ -124,6 +126,7 @@ def test_what_no_gguf_file_holds_is_named(tmp_path: Path, start: bytes, said: st
         local.card_of_path(tmp_path / "x.gguf")
 
 
+@pytest.mark.fault("models and their files")
 def test_damage_anywhere_in_the_head_never_ends_in_another_error(plain: Path) -> None:
     whole, dice = plain.read_bytes(), random.Random(7)
     for _ in range(300):
@@ -158,6 +161,7 @@ def folder(path: Path, config: dict[str, Any], *names: str) -> Path:
     return path
 
 
+@pytest.mark.fault("models and their files")
 def test_a_gpt_2_folder_has_the_shape_of_its_own_names(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 3, "n_positions": 99, "vocab_size": 300}
     own = local.card_of_path(folder(tmp_path, config, "wte.weight", "h.0.attn.bias", "h.0.attn.c_attn.bias"))
@@ -191,6 +195,7 @@ def test_a_kind_that_nobody_knows_has_no_shape_and_is_no_damage(tmp_path: Path) 
     assert (own.shape, own.parameters) == (None, 10)
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("config", ["[]", "{", '{"model_type": "gpt2", "n_layer": "two"}', '{"text_config": 3}', "{}"])
 def test_a_broken_config_is_a_sentence(tmp_path: Path, config: str) -> None:
     folder(tmp_path, {}, "weight")

