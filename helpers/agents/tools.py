@@ -35,7 +35,7 @@ SUPPORTED = "Use str, int, float, bool, a Literal of strings, or a list of one o
 #: Of these kinds a value can have no name in JSON: *args, **kwargs, and what may not be named in a call.
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 #: A value that was refused is quoted up to this length: a number may have hundreds of digits.
-QUOTED_CHARACTERS = 60
+VALUE_CHARACTERS = 60
 #: A true is no 1 and a "3" no 3; infinity is no number that JSON has.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -171,4 +171,4 @@ def _whole(value: Any) -> Any:
 
 def _quoted(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…"
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}…"
