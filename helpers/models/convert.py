@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 #: Bytes of weights in one file. A model that fits in one keeps the name that transformers gives it.
 PIECE_BYTES = 512_000_000
 #: How many numbers are unpacked at once: as 32 bits with their scales beside them they take several times the room.
-AT_ONCE = 4_000_000
+NUMBERS_AT_ONCE = 4_000_000
 #: Bytes of memory that unpacking takes beside the piece at hand: 1.04 GB were measured in all, torch with them.
 UNPACKING_BYTES = 600_000_000
 
@@ -45,7 +45,7 @@ class Family:
     interleaved: tuple[str, ...] = ()
 
 
-FAMILIES = {"llama": Family("Llama", ("attn_q", "attn_k")), "qwen2": Family("Qwen2")}
+CONVERTIBLE = {"llama": Family("Llama", ("attn_q", "attn_k")), "qwen2": Family("Qwen2")}
 #: What llama.cpp calls the parts of a model, and what transformers calls them, in both families.
 OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 INSIDE = {
@@ -61,7 +61,7 @@ def gguf_to_folder(source: Path, folder: Path, *, context: int) -> None:
     """Writes `source` as a folder of bf16 safetensors with its tokenizer and a manifest of hashes."""
     from transformers import GenerationConfig
 
-    head = gguf_head.read(source)
+    head = gguf_head.read_head(source)
     largest = 2 * max(math.prod(tensor.shape) for tensor in head.tensors.values())
     require_memory(max(largest, PIECE_BYTES) + UNPACKING_BYTES, f"Unpacking {source.name}")
     folder.mkdir()
@@ -82,13 +82,13 @@ def _config(head: Head, context: int) -> Any:
     import transformers
 
     kind = head.values["general.architecture"]
-    if kind not in FAMILIES or head.values.get(f"{kind}.rope.scaling.type", "none") != "none":
+    if kind not in CONVERTIBLE or head.values.get(f"{kind}.rope.scaling.type", "none") != "none":
         raise ModelUnavailable(
-            f"The course converts GGUF files of {' and '.join(FAMILIES)} without scaled positions; this is {kind!r}.",
+            f"The course converts GGUF files of {' and '.join(CONVERTIBLE)} without scaled positions; this is {kind!r}.",
             "Open it with backend='llamacpp'.",
         )
     value = {key.removeprefix(f"{kind}."): value for key, value in head.values.items()}
-    name, heads = FAMILIES[kind].name, value["attention.head_count"]
+    name, heads = CONVERTIBLE[kind].name, value["attention.head_count"]
     config = getattr(transformers, f"{name}Config")(
         architectures=[f"{name}ForCausalLM"],
         vocab_size=head.counts["tokenizer.ggml.tokens"],
@@ -173,12 +173,12 @@ def _unpacked(source: Path, head: Head, name: str) -> Any:
     width, rows = tensor.shape[0], math.prod(tensor.shape[1:])
     stored = np.memmap(source, np.uint8, "r", tensor.start, (rows, width // block * size))
     numbers = torch.empty((rows, width), dtype=torch.bfloat16)
-    step = max(1, AT_ONCE // width)
+    step = max(1, NUMBERS_AT_ONCE // width)
     for start in range(0, rows, step):
         packed = np.array(stored[start : start + step])  # a copy, since torch warns of memory that is not ours
         numbers[start : start + step] = torch.from_numpy(dequantize(packed, kind))
     architecture, part = head.values["general.architecture"], name.split(".")[-2]
-    if part in FAMILIES[architecture].interleaved:
+    if part in CONVERTIBLE[architecture].interleaved:
         which = "head_count_kv" if part == "attn_k" else "head_count"
         heads = head.values[f"{architecture}.attention.{which}"]
         numbers = numbers.reshape(heads, -1, 2, width).transpose(1, 2)
@@ -188,7 +188,7 @@ def _unpacked(source: Path, head: Head, name: str) -> Any:
 def tokenizer_to_folder(source: Path, folder: Path) -> None:
     """Writes the tokenizer and the chat template of a GGUF file as transformers keeps them."""
     with _quietly():
-        _tokenizer(source, gguf_head.read(source)).save_pretrained(folder)
+        _tokenizer(source, gguf_head.read_head(source)).save_pretrained(folder)
 
 
 def _tokenizer(source: Path, head: Head) -> Any:

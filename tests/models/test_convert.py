@@ -23,7 +23,7 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-
 def tiny(kind: str, *, tied: bool) -> Any:
     """Random weights in the real class; biases too, where it has them."""
     torch.manual_seed(3)
-    stem = convert.FAMILIES[kind].name
+    stem = convert.CONVERTIBLE[kind].name
     ends = {"bos_token_id": 257, "eos_token_id": 257, "pad_token_id": 257}
     config = getattr(transformers, f"{stem}Config")(vocab_size=258, tie_word_embeddings=tied, **SIZES, **HEADS, **ends)
     model = getattr(transformers, f"{stem}ForCausalLM")(config)
@@ -96,7 +96,7 @@ def test_the_folder_is_the_model_that_the_file_was_made_of(tmp_path: Path, kind:
     }
     ids = torch.arange(1, 20)[None]  # the rotary base and the norm's epsilon are the same too
     assert (loaded(ids).logits - model(ids).logits).abs().max() == 0
-    assert local.card(tmp_path / "made").parameters == sum(weights.numel() for weights in model.parameters())
+    assert local.card_of_path(tmp_path / "made").parameters == sum(weights.numel() for weights in model.parameters())
 
 
 @pytest.mark.parametrize("stored", ["F16", "Q8_0", "Q4_1", "Q5_0"])
@@ -114,7 +114,7 @@ def test_a_large_model_is_written_in_pieces_and_loads_from_them(
 ) -> None:
     model = tiny("qwen2", tied=False)
     monkeypatch.setattr(convert, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr(convert, "AT_ONCE", 100)
+    monkeypatch.setattr(convert, "NUMBERS_AT_ONCE", 100)
     convert.gguf_to_folder(as_gguf(model, tmp_path / "tiny.gguf", "qwen2"), tmp_path / "made", context=128)
     pieces = sorted((tmp_path / "made").glob("model-*.safetensors"))
     assert len(pieces) > 2
@@ -153,7 +153,7 @@ def test_a_tensor_that_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_weights_that_are_cut_short_are_a_sentence(tmp_path: Path) -> None:
     file = as_gguf(tiny("qwen2", tied=True), tmp_path / "tiny.gguf", "qwen2")
-    last = max(tensor.start for tensor in gguf_head.read(file).tensors.values())
+    last = max(tensor.start for tensor in gguf_head.read_head(file).tensors.values())
     file.write_bytes(file.read_bytes()[: last + 8])
     with pytest.raises(DamagedFile, match="could not be converted"):
         convert.gguf_to_folder(file, tmp_path / "made", context=128)
