@@ -84,7 +84,7 @@ def _config(head: Head, context: int) -> Any:
     kind = head.values["general.architecture"]
     if kind not in CONVERTIBLE or head.values.get(f"{kind}.rope.scaling.type", "none") != "none":
         raise ModelUnavailable(
-            f"The course converts GGUF files of {' and '.join(CONVERTIBLE)} without scaled positions; this is {kind!r}.",
+            f"The course converts GGUF of {' and '.join(CONVERTIBLE)} without scaled positions; this is {kind!r}.",
             "Open it with backend='llamacpp'.",
         )
     value = {key.removeprefix(f"{kind}."): value for key, value in head.values.items()}
