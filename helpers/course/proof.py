@@ -1,13 +1,14 @@
 """The proof that the course is right, step by step: `python -m helpers.course.proof [--quick] [--nightly]`.
 
-Style, types and the rooms' contracts at once; then the unit tests, those which compare times alone, and every notebook.
-Every step runs, whatever the one before it said. Tests and notebooks run in two processes of one thread each, as two
-cores and 8 GB allow.
+Style, types and the rooms' contracts at once; then the unit tests and every notebook, in two processes of one thread
+each, as two cores and 8 GB allow; then, alone, the notebooks that compare times. Every step runs, whatever the one
+before it said.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -28,7 +29,6 @@ IN_TWO = ["-n", "2", "--dist", "loadscope"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
 STILL = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 ONE_THREAD = {"SLM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-NO_TEST_SELECTED = 5
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,33 @@ def style() -> list[ProofStep]:
 
 
 def after_style(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
-    """The unit tests in two processes, then alone those which compare times, then the notebooks."""
+    """The unit tests in two processes, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
-    chosen = "".join(f" and not {marker}" for marker in left_out)
-    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", f"not serial{chosen}", *IN_TWO], STILL | ONE_THREAD)
-    serial = ProofStep("tests of times", [*PYTHON, "pytest", "-m", f"serial{chosen}"], STILL)
-    return [unit] if quick else [unit, serial, notebooks()]
+    chosen = " and ".join(f"not {marker}" for marker in left_out)
+    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *IN_TWO], STILL | ONE_THREAD)
+    return [unit] if quick else [unit, *notebooks()]
 
 
-def notebooks() -> ProofStep:
-    """Every notebook, the longest first, so that both processes end at about the same time."""
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-o", "timeout=0"]
+def notebooks() -> list[ProofStep]:
+    """Every notebook, two at once and the longest first, so that both processes end at about the same time.
+
+    One with a cell tagged "alone", which compares times, comes after them and has the whole machine for itself.
+    """
+    nbval = [*PYTHON, "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-o", "timeout=0"]
     paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"), key=minutes, reverse=True)
-    names = [path.relative_to(ROOT).as_posix() for path in paths]
-    # xdist would start with the one that has most cells.
-    command = [*PYTHON, "pytest", *nbval, *IN_TWO, "--no-loadscope-reorder", *names]
-    return ProofStep("notebooks", command, STILL | ONE_THREAD)
+    alone = [path.relative_to(ROOT).as_posix() for path in paths if is_tagged(path, "alone")]
+    shared = [name for path in paths if (name := path.relative_to(ROOT).as_posix()) not in alone]
+    return [
+        # xdist would start with the one that has most cells.
+        ProofStep("notebooks", [*nbval, *IN_TWO, "--no-loadscope-reorder", *shared], STILL | ONE_THREAD),
+        ProofStep("notebooks that compare times", [*nbval, *alone], STILL),
+    ]
+
+
+def is_tagged(path: Path, tag: str) -> bool:
+    """Whether a notebook has a cell with this tag."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return any(tag in cell["metadata"].get("tags", ()) for cell in cells)
 
 
 def minutes(path: Path) -> float:
@@ -99,14 +110,13 @@ def at_once(steps: Sequence[ProofStep]) -> list[int]:
 
 
 def followed(step: ProofStep) -> int:
-    """Runs a step that shows its own progress: its exit status. That no test was selected is no failure."""
+    """Runs a step that shows its own progress: its exit status."""
     print(f"\n── {step.name}", flush=True)
     child = start(step)
     try:
-        status = child.wait()
+        return child.wait()
     finally:
         end(child)
-    return 0 if status == NO_TEST_SELECTED and "-m" in step.command[3:] else status
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,6 @@ def test_sixty_faults_or_more_are_survived_by_name():
 def test_a_marked_test_is_a_line_and_another_is_none(tmp_path):
     (tmp_path / "test_one.py").write_text(
         '@pytest.mark.fault("set-up")\n@pytest.mark.parametrize("x", [1])\ndef test_a_full_disk_is_told(x): ...\n\n'
-        "@pytest.mark.serial\ndef test_other(): ...\n"
+        "@pytest.mark.nightly\ndef test_other(): ...\n"
     )
     assert faults.survived(tmp_path) == {"set-up": [("A full disk is told", "test_one.py")]}

@@ -16,33 +16,36 @@ def selected(step: ProofStep) -> str:
     return step.command[step.command.index("-m", 2) + 1]
 
 
+def notebooks_of(step: ProofStep) -> list[Path]:
+    return [proof.ROOT / part for part in step.command if part.endswith(".ipynb")]
+
+
 def test_the_quick_proof_opens_no_engine_and_no_notebook() -> None:
     (unit,) = proof.after_style(quick=True)
-    assert selected(unit) == "not serial and not engine and not nightly"
-
-
-def test_what_compares_times_runs_alone_and_with_the_machines_own_threads() -> None:
-    unit, serial, _ = proof.after_style()
-    assert selected(unit) == "not serial and not nightly"
-    assert selected(serial) == "serial and not nightly"
-    assert {"-n", "loadscope"}.isdisjoint(serial.command)
-    assert unit.environment["SLM_THREADS"] == "1"
-    assert "SLM_THREADS" not in serial.environment
+    assert selected(unit) == "not engine and not nightly"
 
 
 def test_the_nightly_proof_leaves_nothing_out() -> None:
-    unit, serial, _ = proof.after_style(nightly=True)
-    assert [selected(unit), selected(serial)] == ["not serial", "serial"]
+    assert selected(proof.after_style()[0]) == "not nightly"
+    assert selected(proof.after_style(nightly=True)[0]) == ""
 
 
 def test_notebooks_run_two_at_once_the_longest_first_without_a_network() -> None:
-    step = proof.notebooks()
-    paths = [proof.ROOT / part for part in step.command if part.endswith(".ipynb")]
-    assert sorted(paths) == sorted((proof.ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    minutes = [proof.minutes(path) for path in paths]
+    shared, alone = proof.notebooks()
+    every = sorted((proof.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert sorted(notebooks_of(shared) + notebooks_of(alone)) == every
+    minutes = [proof.minutes(path) for path in notebooks_of(shared)]
     assert minutes == sorted(minutes, reverse=True)
-    assert {"--nbval-lax", "--nbval-current-env", "loadscope", "--no-loadscope-reorder"} <= set(step.command)
-    assert step.environment["HF_HUB_OFFLINE"] == step.environment["TQDM_DISABLE"] == "1"
+    assert {"--nbval-lax", "--nbval-current-env", "loadscope", "--no-loadscope-reorder"} <= set(shared.command)
+    assert shared.environment["HF_HUB_OFFLINE"] == shared.environment["TQDM_DISABLE"] == "1"
+
+
+def test_what_compares_times_runs_alone_and_with_the_machines_own_threads() -> None:
+    shared, alone = proof.notebooks()
+    assert [path.name for path in notebooks_of(alone)] == ["06_cloud_vs_local.ipynb"]
+    assert {"-n", "loadscope"}.isdisjoint(alone.command)
+    assert "SLM_THREADS" in shared.environment
+    assert "SLM_THREADS" not in alone.environment
 
 
 def test_the_readme_says_how_long_each_notebook_runs() -> None:
@@ -76,9 +79,3 @@ def test_every_step_runs_and_the_summary_names_those_that_failed(
     printed = capsys.readouterr().out
     assert "── wrong\nbad style" in printed
     assert printed.rstrip().endswith("FAILED: wrong, broken")
-
-
-def test_that_no_test_was_selected_is_no_failure_but_no_notebook_is() -> None:
-    none = "raise SystemExit(5)"
-    assert proof.followed(ProofStep("unit", [*python(none), "-m", "serial"])) == 0
-    assert proof.followed(ProofStep("notebooks", python(none))) == 5
