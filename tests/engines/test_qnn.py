@@ -72,7 +72,7 @@ def test_elsewhere_a_sentence_says_why_not(monkeypatch: pytest.MonkeyPatch, syst
 
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(qnn, "PACKAGES", ("not_a_package",))
+    monkeypatch.setattr(qnn, "QNN_PACKAGES", ("not_a_package",))
     assert qnn.missing() == "the package not-a-package is not installed: python3 course.py lab --engines"
 
 
