@@ -22,7 +22,7 @@ from typing import Any
 
 from helpers.errors import InvalidInput
 
-SECONDS = 60
+VOICE_SECONDS = 60
 #: A voice may be asked for by language, as in "en", "sv" or "zh".
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})?", re.IGNORECASE)
 #: Reads the text from standard input, so that no letter of it is ever read as a command.
@@ -117,7 +117,7 @@ def speak(text: str, language: str = "en") -> Spoken:
 def _run(command: Sequence[str], text: str) -> str | None:
     """Gives the text to the command; None when all went well, else what went wrong in a few words."""
     try:
-        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=VOICE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return type(error).__name__
     lines = done.stderr.decode(errors="replace").strip().splitlines()

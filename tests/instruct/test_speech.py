@@ -59,7 +59,7 @@ def test_a_voice_that_fails_is_told_and_the_text_kept(voice, program, reason):
 @pytest.mark.fault("conversations")
 def test_a_voice_that_never_ends_is_stopped(voice, monkeypatch):
     voice("import time; time.sleep(60)")
-    monkeypatch.setattr(speech, "SECONDS", 0.5)
+    monkeypatch.setattr(speech, "VOICE_SECONDS", 0.5)
     assert "TimeoutExpired" in speech.speak("Hello.").note
 
 
