@@ -21,7 +21,7 @@ from helpers.models.engine_files import EXPORT_BITS, converted
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 #: How many tokens of a prompt a processor reads before a look whether to stop; a GPU reads four times as many.
-PREFILL_TOKENS = 128
+MLX_PREFILL_TOKENS = 128
 MLX_SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
 
 
@@ -127,7 +127,7 @@ class Engine(Backend):
                 for process in make_logits_processors(repetition_penalty=penalty, repetition_context_size=self.context)
             ],
             prompt_cache=self._cache,
-            prefill_step_size=PREFILL_TOKENS if mx.default_device() == mx.cpu else 4 * PREFILL_TOKENS,
+            prefill_step_size=MLX_PREFILL_TOKENS if mx.default_device() == mx.cpu else 4 * MLX_PREFILL_TOKENS,
             prompt_progress_callback=look,
         )
         self._cached = list(ids)

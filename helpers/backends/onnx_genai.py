@@ -25,7 +25,7 @@ from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
 CONFIG = "genai_config.json"
 #: How many tokens of a prompt are read before a look whether to stop.
-PREFILL_TOKENS = 128
+ONNX_PREFILL_TOKENS = 128
 #: What stands for the n-th image of a conversation, for each type of model that sees.
 IMAGE_TEXTS = {"phi3v": "<|image_{}|>\n", "phi4mm": "<|image_{}|>"}
 
@@ -131,10 +131,10 @@ class Engine(Backend):
         if self.sees:  # images and text are read in one call, which nothing ends
             generator.set_inputs(self._seen(prompt))
         else:
-            for start in range(0, len(ids), PREFILL_TOKENS):
+            for start in range(0, len(ids), ONNX_PREFILL_TOKENS):
                 if cancelled.is_set():
                     return
-                generator.append_tokens(list(ids[start : start + PREFILL_TOKENS]))
+                generator.append_tokens(list(ids[start : start + ONNX_PREFILL_TOKENS]))
         for _ in range(sampling.max_new_tokens):
             if cancelled.is_set():
                 return

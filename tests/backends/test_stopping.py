@@ -162,7 +162,7 @@ def test_mlx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, phi_folder: Any
         def __getattr__(self, name: str) -> Any:
             return getattr(self._model, name)
 
-    monkeypatch.setattr(mlx, "PREFILL_TOKENS", 4)
+    monkeypatch.setattr(mlx, "MLX_PREFILL_TOKENS", 4)
     monkeypatch.setattr(engine, "model", Counting(engine.model))
     ids = engine.tokenize("What is the capital of Sweden? " * 4)
     assert list(engine._run(ids, Sampling(max_new_tokens=4), False)) == []
