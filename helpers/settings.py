@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import unicodedata
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
@@ -30,6 +31,19 @@ MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-1
 def setting(variable: str) -> str | None:
     """The text of a variable, from the environment, else from `.env`; None where it is empty or not set."""
     return os.environ.get(variable, "").strip() or (_from_dotenv().get(variable) or "").strip() or None
+
+
+def no_key(value: str) -> str | None:
+    """Why a text cannot be a key, without showing it: what was pasted along; None where it can be one."""
+    if not value:
+        return "it is empty"
+    if value.lower().startswith("bearer"):
+        return "it begins with the word Bearer, which is added when it is sent"
+    for place, sign in enumerate(value, start=1):
+        if not "!" <= sign <= "~" or sign in "\"'`":
+            name = unicodedata.name(sign, "a line break" if sign in "\r\n" else f"U+{ord(sign):04X}").lower()
+            return f"character {place} of {len(value)} is {name}"
+    return None
 
 
 def is_loopback(host: str) -> bool:

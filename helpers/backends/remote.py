@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class Key:
 
     def __init__(self, value: str, source: str = "The key") -> None:
         self._value = value.strip()
-        trouble = _no_key(self._value)
+        trouble = settings.no_key(self._value)
         if trouble:
             raise WrongKey(f"{source} cannot be a key: {trouble}.", "Write the key alone, as its page shows it.")
 
@@ -63,19 +62,6 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidInput("A key is not written to a file.", "Read it again from the environment or .env.")
-
-
-def _no_key(value: str) -> str | None:
-    """What was pasted along, without showing the rest."""
-    if not value:
-        return "it is empty"
-    if value.lower().startswith("bearer"):
-        return "it begins with the word Bearer, which is added when it is sent"
-    for place, sign in enumerate(value, start=1):
-        if not "!" <= sign <= "~" or sign in "\"'`":
-            name = unicodedata.name(sign, "a line break" if sign in "\r\n" else f"U+{ord(sign):04X}").lower()
-            return f"character {place} of {len(value)} is {name}"
-    return None
 
 
 @dataclass(frozen=True, slots=True)

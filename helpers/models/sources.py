@@ -27,7 +27,7 @@ from helpers.models import convert, fetching, miniature
 from helpers.models.files import home, make_once, plain_disk_errors, sha256
 from helpers.models.transports import Wanted
 from helpers.records import HubFiles, ModelCard, ModelFile
-from helpers.settings import certificate_troubles
+from helpers.settings import certificate_troubles, no_key, setting
 
 #: What the set-up fetches: the two rungs that every notebook counts on.
 SET_UP = ("smollm2-135m", "qwen2.5-coder-0.5b")
@@ -166,6 +166,7 @@ def _download(card: ModelCard) -> Path:
     require_disk(card.hub.download_bytes or 2 * card.parameters, HF_HUB_CACHE, card.title)
     for trouble in certificate_troubles():
         raise ModelUnavailable(f"{card.title} cannot be downloaded: {trouble}", "Correct it or unset it.")
+    asked["token"] = _hub_token()
     _require_hub(card, card.hub)
     try:
         with plain_disk_errors(Path(HF_HUB_CACHE), card.title):
@@ -173,12 +174,20 @@ def _download(card: ModelCard) -> Path:
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise ModelUnavailable(
             f"The hub does not give out {card.hub.repo} without being asked: {type(error).__name__}.",
-            "Accept its licence on its page and set HF_TOKEN, or take another model.",
+            "Accept its licence on its page and set HF_TOKEN in .env, or take another model.",
         ) from error
     except CourseError:
         raise
     except Exception as error:
         raise _no_hub(card, f"the hub's {card.hub.repo} ({type(error).__name__})") from error
+
+
+def _hub_token() -> str | None:
+    """The hub's token from the environment or .env; None leaves it to the hub's own login."""
+    token = setting("HF_TOKEN")
+    if token and (trouble := no_key(token)):
+        raise ModelUnavailable(f"HF_TOKEN cannot be a token: {trouble}.", "Write it alone, as its page shows it.")
+    return token
 
 
 def _require_hub(card: ModelCard, hub: HubFiles) -> None:

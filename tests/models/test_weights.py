@@ -136,6 +136,35 @@ def test_certificates_that_are_gone_are_named(snapshot: Path, monkeypatch: pytes
         sources.folder(catalog.card("phi-4-mini"))
 
 
+@pytest.fixture
+def asked_hub(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the hub's client is asked with."""
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("helpers.machine.free_disk_gib", lambda _: 1000.0)
+    monkeypatch.setattr(sources, "_require_hub", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda **asked: seen.update(asked) or str(snapshot))
+    return seen
+
+
+def test_a_token_in_dotenv_reaches_the_hub(
+    asked_hub: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_planted\n")
+    monkeypatch.setattr("helpers.settings.DOTENV", tmp_path / ".env")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    sources._download(catalog.card("phi-4-mini"))
+    assert asked_hub["token"] == "hf_planted"
+
+
+@pytest.mark.fault("keys, settings and networks")
+@pytest.mark.usefixtures("asked_hub")
+def test_a_hub_token_with_its_quotes_pasted_along_is_told_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "“hf_planted”")
+    with pytest.raises(ModelUnavailable, match="HF_TOKEN cannot be a token: character 1 of 12") as refused:
+        sources._download(catalog.card("phi-4-mini"))
+    assert "planted" not in str(refused.value)
+
+
 def test_hub_files_hold_no_code() -> None:
     from fnmatch import fnmatch
 
