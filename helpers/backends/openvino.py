@@ -28,6 +28,8 @@ from helpers.models import engine_files
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 GRAPH = "openvino_model.xml"
+#: The kinds of models whose GGUF files it reads.
+READABLE_KINDS = ("llama", "qwen2", "qwen3")
 OPENVINO_SYSTEMS = "It exists for Windows and Linux, and for macOS on Apple silicon"
 _ELSEWHERE = {("Darwin", "x86_64"): "a Mac with Intel", ("Windows", "ARM64"): "Windows on Arm"}
 
@@ -47,7 +49,7 @@ class Engine(Backend):
     ) -> None:
         import openvino_genai
 
-        self.context, self.precision = context, precision
+        self.context, self.precision, self.folder = context, precision, folder
         self._vocabulary = Vocabulary(folder)
         self.template, self.template_tokens = self._vocabulary.template, self._vocabulary.template_tokens
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads or machine.threads()}
@@ -74,7 +76,7 @@ class Engine(Backend):
         if card.path:
             graph = (Path(card.path) / GRAPH).is_file()
             return None if graph or card.path.endswith(".gguf") else f"it takes a GGUF file, or a folder with {GRAPH}"
-        if card.embedded:
+        if card.gguf and card.model_type in READABLE_KINDS:
             return None
         if card.gguf:
             return "it reads GGUF files of llama, qwen2 and qwen3, and this is another kind"
@@ -83,7 +85,7 @@ class Engine(Backend):
     @classmethod
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
         own = Path(card.path) if card.path and (Path(card.path) / GRAPH).is_file() else None
-        stored = "q4_1" if card.embedded else "openvino" if own else "gguf"
+        stored = "openvino" if own else card.gguf.precision if card.gguf else "gguf"
         if precision not in (None, stored):
             raise InvalidInput(
                 f"OpenVINO computes with the numbers its file holds, here {stored}, not {precision}.",

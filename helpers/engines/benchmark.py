@@ -41,6 +41,8 @@ AREA = 220
 HEADINGS = {
     "engine": "engine",
     "precision": "precision",
+    "making_seconds": "made in (s)",
+    "making_memory_gib": "made with (GiB)",
     "load_seconds": "load (s)",
     "ttft_seconds": "first token (s)",
     "prefill_tokens_per_second": "prefill (tokens/s)",
@@ -55,17 +57,21 @@ HEADINGS = {
     "reason": "why not",
 }
 REFERENCE = ("transformers", "bf16")
-#: Precisions of each engine; the first is what `--quick` measures, and None the engine's own.
+#: Precisions of each engine; the first is what `--quick` measures. "own" is that of the model's GGUF file.
 PRECISIONS: Mapping[str, tuple[str | None, ...]] = {
     "transformers": ("bf16", "fp32"),
-    "llamacpp": ("q4_1", "q8_0", "f16", "q4_0"),
+    "llamacpp": ("own", "q8_0", "f16", "q4_0"),
     "onnx-genai": ("int4", "int8", "fp32"),
-    "openvino": ("q4_1", "q8_0"),
+    "openvino": ("own", "q8_0"),
     "mlx": ("bf16", "int8", "int4"),
 }
 ALSO_QUICK = (("transformers", "fp32"), ("llamacpp", "q8_0"))
 #: Seconds for the rates of a trial, its repeats, and after how many seconds a trial is given up.
 QUICK, FULL = (1.5, 2, 300.0), (20.0, 5, 900.0)
+
+
+#: The columns that only a run has which converted the model for an engine.
+MAKING = ("making_seconds", "making_memory_gib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,10 @@ class Report:
 
 
 def report_table(report: Report) -> pd.DataFrame:
-    """The report for a reader: medians, with the spread of the decode rate, and why an engine did not run."""
+    """The report for a reader: medians, with the spread of the decode rate, and why an engine did not run.
+
+    What an engine's form of the model took to make is told by the run that made it; the next finds it in the cache.
+    """
     import pandas as pd
 
     rows = []
@@ -103,7 +112,8 @@ def report_table(report: Report) -> pd.DataFrame:
         shown |= {"spread": f"{low:.3g} to {high:.3g}" if low and high else "", "reason": row.get("reason", "")}
         shown |= {f"{part}_mb": _mb(row.get(f"{part}_bytes")) for part in ("model", "engine")}
         rows.append({title: (row | shown).get(name) for name, title in HEADINGS.items()})
-    return pd.DataFrame(rows).set_index(["engine", "precision"])
+    unmade = [] if any("making_seconds" in row for row in report.rows) else [HEADINGS[name] for name in MAKING]
+    return pd.DataFrame(rows).set_index(["engine", "precision"]).drop(columns=unmade)
 
 
 def side_by_side(reports: Iterable[Report], figure: str = "decode_tokens_per_second") -> pd.DataFrame:
@@ -177,7 +187,7 @@ def benchmark(
     threads = threads or machine.threads()
     seconds, repeats, patience = QUICK if quick else FULL
     rows = []
-    for engine, precision in settings(chosen, quick=quick):
+    for engine, precision in settings(chosen, quick=quick, own=card.gguf.precision if card.gguf else None):
         tell(f"{engine} {precision or ''}".strip())
         setting = Setting(engine, precision, model, threads, seconds, repeats, brief=quick)
         rows.append(unavailable(setting, card) or trial(setting, patience))
@@ -185,8 +195,10 @@ def benchmark(
     return Report(str(machine.describe()), date.today().isoformat(), model, threads, tuple(rows))
 
 
-def settings(chosen: Sequence[str] = (), *, quick: bool = False) -> list[tuple[str, str | None]]:
-    """Each engine with each precision to measure, the reference first."""
+def settings(
+    chosen: Sequence[str] = (), *, quick: bool = False, own: str | None = "q4_1"
+) -> list[tuple[str, str | None]]:
+    """Each engine with each precision to measure, the reference first; `own` is the precision of the GGUF file."""
     local = [name for name, engine in engines().items() if not engine.hosted and name != "echo"]
     unknown = [name for name in chosen if name not in local]
     if unknown:
@@ -195,7 +207,7 @@ def settings(chosen: Sequence[str] = (), *, quick: bool = False) -> list[tuple[s
     for name in chosen or local:
         every = [(name, precision) for precision in PRECISIONS.get(name, (None,))]
         pairs += [pair for pair in every if not quick or pair == every[0] or pair in ALSO_QUICK]
-    return list(dict.fromkeys(pairs))
+    return list(dict.fromkeys((name, own if precision == "own" else precision) for name, precision in pairs))
 
 
 def unavailable(setting: Setting, card: ModelCard) -> dict[str, Any] | None:
@@ -226,8 +238,8 @@ def trial(setting: Setting, patience: float) -> dict[str, Any]:
     if row is None:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         return _failed(setting, f"its process ended with status {done.returncode}: {said[0][:200]}")
-    if row.get("made"):
-        return trial(replace(setting, again=True), patience)
+    if "making_seconds" in row:
+        return row | trial(replace(setting, again=True), patience)
     return _failed(setting, row["reason"]) if "reason" in row else row
 
 

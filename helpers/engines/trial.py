@@ -58,7 +58,7 @@ class Setting:
 
     `precision` None takes the engine's own default, and `seconds` bounds the measuring of rates. A `brief` trial asks
     few questions and reads a short text for perplexity, so compare it with brief ones only. A trial whose opening
-    converted the model measured no load, so it ends early and says "made"; `again` measures in any case.
+    converted the model measured no load, so it ends early and says what that took; `again` measures in any case.
     """
 
     engine: str
@@ -84,7 +84,10 @@ def run_setting(setting: Setting) -> dict[str, Any]:
         with _open(setting, card, path) as chat:
             loaded = time.perf_counter() - started
             if _cache() != there and not setting.again:
-                return {"made": True}
+                return {
+                    "making_seconds": loaded,
+                    "making_memory_gib": max(peak.gib, _childrens_peak_gib()) - before / GIB,
+                }
             row = _speed(chat, setting) | _quality(chat, setting)
             row |= {"precision": setting.precision or chat.backend.precision, "load_seconds": loaded}
     sizes = _sizes(path or _files(setting, card))
@@ -95,6 +98,16 @@ def run_setting(setting: Setting) -> dict[str, Any]:
         "weight_bytes": max(sizes, default=None),
         "engine_bytes": sum(map(_installed, PACKAGES.get(setting.engine, ()))) or None,
     }
+
+
+def _childrens_peak_gib() -> float:
+    """The most memory that one process took that this one started and saw end; 0 on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / GIB
 
 
 def _cache() -> set[tuple[str, int]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.errors import DamagedFile, InvalidInput
+from helpers.errors import InvalidInput
+from helpers.models import convert
 from helpers.models.files import make_once
 
 if TYPE_CHECKING:
@@ -139,31 +140,10 @@ def _known(precision: str) -> str:
 
 
 def _rewrite(source: Path, target: Path, precision: str) -> None:
-    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType, quants
+    from gguf import GGMLQuantizationType
 
-    try:
-        reader = GGUFReader(source)
-        kind = reader.fields["general.architecture"].contents()
-    except (ValueError, KeyError, IndexError) as error:
-        raise DamagedFile(f"{source.name} cannot be read as a GGUF file.", "Fetch or make it again.") from error
-    writer = GGUFWriter(target, kind)
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
-            continue  # the writer makes these itself
-        sub_type = field.types[-1] if len(field.types) > 1 else None
-        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub_type)
-    stored_as = {"F16": "MOSTLY_F16"}.get(precision, f"MOSTLY_{precision}")
-    writer.add_file_type(LlamaFileType[stored_as])
-    for tensor in reader.tensors:
-        wanted = _format_of(tensor, GGMLQuantizationType[precision])
-        data = tensor.data
-        if wanted != tensor.tensor_type:
-            data = quants.quantize(quants.dequantize(tensor.data, tensor.tensor_type), wanted)
-        writer.add_tensor(tensor.name, data, raw_dtype=wanted)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    kind = GGMLQuantizationType[precision]
+    convert.rewrite(source, target, lambda tensor: _format_of(tensor, kind), f"MOSTLY_{precision}")
 
 
 def _format_of(tensor: Any, wanted: Any) -> Any:

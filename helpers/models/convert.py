@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,46 @@ def _unpacked(source: Path, head: Head, name: str) -> Any:
         heads = head.values[f"{architecture}.attention.{which}"]
         numbers = numbers.reshape(heads, -1, 2, width).transpose(1, 2)
     return numbers.reshape(tensor.shape[::-1]).contiguous()
+
+
+def rewrite(source: Path, target: Path, wanted: Callable[[Any], Any], file_type: str) -> None:
+    """Writes a GGUF file like `source` with each tensor in the format that `wanted` gives for it.
+
+    `wanted` takes a tensor of gguf's reader and returns a GGMLQuantizationType; `file_type` is llama.cpp's name for the
+    whole, such as "MOSTLY_Q8_0". What was rounded before stays rounded.
+    """
+    from gguf import GGUFReader, GGUFWriter, LlamaFileType
+
+    try:
+        reader = GGUFReader(source)
+        writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
+    except (ValueError, KeyError, IndexError) as error:
+        raise DamagedFile(f"{source.name} cannot be read as a GGUF file.", "Fetch or make it again.") from error
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
+            continue  # the writer makes these itself
+        sub_type = field.types[-1] if len(field.types) > 1 else None
+        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub_type)
+    writer.add_file_type(LlamaFileType[file_type])
+    for tensor in reader.tensors:
+        form = wanted(tensor)
+        writer.add_tensor(tensor.name, _in_format(tensor, form), raw_dtype=form)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _in_format(tensor: Any, form: Any) -> Any:
+    """The rows of a tensor in another format, some at a time; as they are stored where they are in it already."""
+    import numpy as np
+    from gguf.quants import dequantize, quantize
+
+    if form == tensor.tensor_type:
+        return tensor.data
+    step = max(1, NUMBERS_AT_ONCE // int(tensor.shape[0]))
+    pieces = (tensor.data[start : start + step] for start in range(0, len(tensor.data), step))
+    return np.concatenate([quantize(dequantize(piece, tensor.tensor_type), form) for piece in pieces])
 
 
 def tokenizer_to_folder(source: Path, folder: Path) -> None:

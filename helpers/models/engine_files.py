@@ -21,14 +21,17 @@ from pathlib import Path
 
 from helpers.errors import BackendUnavailable, DamagedFile, NotEnoughDisk
 from helpers.machine import require_memory
-from helpers.models import convert, files, sources
+from helpers.models import convert, files, gguf_head, sources
 from helpers.models.files import home, make_once, remove
 from helpers.records import ModelCard
 
 #: Bytes that a weight of the ONNX folder takes on disk, scales and a 32-bit embedding table with it.
 ONNX_PRECISIONS = {"int4": 0.8, "int8": 2.1, "fp32": 4.2}
-#: The same for OpenVINO: the unpacked 4-bit weights, and once more in the compiled model.
-OPENVINO_BYTES = 2.5
+#: The same for OpenVINO, for each byte of the GGUF file: the unpacked weights, and once more in the compiled model.
+OPENVINO_BYTES = 3.0
+#: The formats that OpenVINO reads in a GGUF file. Others are written anew in 8 bits, which keeps what
+#: they hold: Q4_K_M stores in Q5_0 what does not fill its blocks of 256.
+OPENVINO_READS = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K")
 #: How OpenVINO computes. Without paged attention: its cache of earlier prompts changes answers from run to run. In
 #: fp32: with bf16, which it would take where the processor has it, near-ties fall otherwise on other machines.
 OPENVINO_OPTIONS = {"ATTENTION_BACKEND": "SDPA", "INFERENCE_PRECISION_HINT": "f32"}
@@ -151,10 +154,7 @@ def _unpack_for_openvino(card: ModelCard, source: Path, part: Path, made_from: s
 
     part.mkdir()
     copy = part / "model.gguf"  # OpenVINO writes beside the file that it reads
-    try:
-        os.link(source, copy)
-    except OSError:
-        shutil.copyfile(source, copy)
+    _readable_by_openvino(source, copy)
     try:
         with tqdm(total=3, desc=f"{card.title} → OpenVINO", unit="step", leave=False) as bar:
             _tokenizer_into(card, source, part)
@@ -170,6 +170,21 @@ def _unpack_for_openvino(card: ModelCard, source: Path, part: Path, made_from: s
             "It reads GGUF files of llama, qwen2 and qwen3; open others with backend='llamacpp'.",
         ) from error
     convert.write_manifest(part, source_sha256=made_from)
+
+
+def _readable_by_openvino(source: Path, copy: Path) -> None:
+    """The file itself under another name, or one like it in formats that OpenVINO's reader knows."""
+    from gguf import GGMLQuantizationType as Kind
+
+    reads = {Kind[name] for name in OPENVINO_READS}
+    if all(tensor.kind in reads for tensor in gguf_head.read_head(source).tensors.values()):
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copyfile(source, copy)
+        return
+    require_memory(3 * source.stat().st_size + 500_000_000, f"Writing {source.name} for OpenVINO")
+    convert.rewrite(source, copy, lambda t: t.tensor_type if t.tensor_type in reads else Kind.Q8_0, "MOSTLY_Q8_0")
 
 
 def _tokenizer_into(card: ModelCard, source: Path, part: Path) -> None:

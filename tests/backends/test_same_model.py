@@ -1,6 +1,7 @@
 """A converted folder is the same model as its GGUF: same tokens, same probabilities, same answers as llama.cpp.
 
-Asked of the embedded model and, in the nightly run, of the half-billion one, which is of the other family.
+Asked of the embedded model and, in the nightly run, of the two larger rungs, which are of the other family; a tiny
+random model of that family is asked in every run (test_tiny_qwen.py).
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ PARAGRAPH = (
 MODELS = {
     "smollm2-135m": ("<|im_start|>", "<|im_end|>", "<|im_end|>", 8192),
     "qwen2.5-coder-0.5b": ("<|endoftext|>", "<|im_end|>", "<|endoftext|>", 32768),
+    "qwen2.5-coder-1.5b": ("<|endoftext|>", "<|im_end|>", "<|endoftext|>", 32768),
 }
+RUNGS = [pytest.param(name, marks=[] if name == "smollm2-135m" else pytest.mark.nightly) for name in MODELS]
 
 
-@pytest.fixture(scope="module", params=["smollm2-135m", pytest.param("qwen2.5-coder-0.5b", marks=pytest.mark.nightly)])
+@pytest.fixture(scope="module", params=RUNGS)
 def pair(request: pytest.FixtureRequest, llama: Backend, reference: Backend) -> Iterator[tuple[Chat, Any]]:
     """One model on llama.cpp and on transformers."""
     card = catalog.card(request.param)

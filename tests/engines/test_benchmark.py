@@ -62,7 +62,8 @@ def test_an_engine_without_probabilities_has_no_perplexity(card: ModelCard) -> N
 
 
 def test_a_trial_reports_what_the_table_shows(measured: dict[str, Any]) -> None:
-    wanted = {name for name in benchmark.HEADINGS if name not in ("spread", "clear", "agreement_percent", "reason")}
+    others = ("spread", "clear", "agreement_percent", "reason", *benchmark.MAKING)
+    wanted = {name for name in benchmark.HEADINGS if name not in others}
     assert {name.replace("_mb", "_bytes") for name in wanted} <= set(measured)
 
 
@@ -87,15 +88,16 @@ def test_a_process_that_hangs_becomes_a_row() -> None:
     assert "it was not ready after 0 s" in benchmark.trial(Setting("echo"), 0.01)["reason"]
 
 
-def test_an_opening_that_converted_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opening_that_converted_tells_what_that_took_and_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
+    made = {"making_seconds": 40.0, "making_memory_gib": 2.0}
 
     def run(command: list[str], **_: Any) -> Any:
         asked.append(json.loads(command[-1])["again"])
-        return subprocess.CompletedProcess(command, 0, json.dumps({"made": True} if len(asked) == 1 else ROW), "")
+        return subprocess.CompletedProcess(command, 0, json.dumps(made if len(asked) == 1 else ROW), "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert benchmark.trial(Setting("llamacpp"), 1) == ROW
+    assert benchmark.trial(Setting("llamacpp"), 1) == made | ROW
     assert asked == [False, True]
 
 
@@ -132,6 +134,14 @@ def test_the_reference_comes_first_and_every_local_engine_is_there() -> None:
     local = {name for name, engine in engines().items() if not engine.hosted and name != "echo"}
     assert {engine for engine, _ in pairs} == local
     assert len(benchmark.settings(quick=True)) < len(pairs)
+
+
+def test_the_precision_of_the_file_is_the_models_own() -> None:
+    assert ("llamacpp", "q4_1") in benchmark.settings()
+    assert {("llamacpp", "q4_k_m"), ("openvino", "q4_k_m")} <= set(benchmark.settings(own="q4_k_m"))
+
+
+def test_an_unknown_engine_is_told() -> None:
     with pytest.raises(InvalidInput, match=r"no engine 'steam'"):
         benchmark.settings(["steam"])
 
@@ -160,6 +170,14 @@ def test_the_table_shows_the_spread_and_the_reason(report: Report) -> None:
     shown = benchmark.report_table(report)
     assert shown.loc[("llamacpp", "q4_1"), "lowest to highest"] == "40 to 60"
     assert "not installed" in shown.loc[("mlx", "int4"), "why not"]
+
+
+def test_the_table_tells_what_making_took_where_a_run_made_something(report: Report) -> None:
+    titles = [benchmark.HEADINGS[name] for name in benchmark.MAKING]
+    assert not set(titles) & set(benchmark.report_table(report).columns)
+    made = ROW | {"making_seconds": 40.0, "making_memory_gib": 2.0}
+    shown = benchmark.report_table(Report("", "", "", 1, (made, *report.rows)))
+    assert list(shown[titles].iloc[0]) == [40.0, 2.0]
 
 
 def test_two_machines_are_laid_side_by_side(report: Report, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import catalog
+from helpers.chat import open_chat
 from helpers.errors import DamagedFile, ModelUnavailable, NetworkNeeded, NotEnoughMemory
 from helpers.models import convert, files, sources, transports
 from helpers.records import HubFiles
@@ -46,12 +47,22 @@ def test_what_is_made_wrong_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_not_enough_memory_is_said_before_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    from helpers.chat import open_chat
 
     monkeypatch.setattr("helpers.machine.free_memory_gib", lambda: 0.01)
     for backend in ("llamacpp", "transformers"):
         with pytest.raises(NotEnoughMemory, match=r"needs .* of memory, and this machine has"):
             open_chat("smollm2-135m", backend=backend)
+
+
+@pytest.mark.parametrize(("name", "needed"), [("qwen2.5-coder-0.5b", "2.3"), ("qwen2.5-coder-1.5b", "6.6")])
+def test_a_rung_that_memory_does_not_hold_is_refused_before_it_is_converted(
+    name: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two numbers are stored of the embedding where the output matrix stands apart, and both take memory.
+    monkeypatch.setattr("helpers.machine.free_memory_gib", lambda: 2.0)
+    monkeypatch.setattr(sources, "folder", lambda card: pytest.fail("it was converted first"))
+    with pytest.raises(NotEnoughMemory, match=rf"{name[-4:].upper()} needs {needed} GiB of memory.*2\.0 GiB free"):
+        open_chat(name, backend="transformers", precision="fp32")
 
 
 def test_hub_model_without_network_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
