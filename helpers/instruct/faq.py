@@ -8,14 +8,14 @@ in the entry, and always with its source.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
-from helpers.instruct.search import Fits, Index, by_meaning, content_words
+from helpers.instruct.search import Index, by_meaning, by_words, content_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DONT_KNOW = "I don't know: our help pages say nothing about that."
 #: At least this share of the content words of a model's answer has to stand in the entry.
 GROUNDED_SHARE = 0.8
+SEARCHES = {"meaning": by_meaning, "words": by_words}
 ANSWER_PROMPT = "{answer}\n\nUse only the text above. {question}"
 
 
@@ -56,26 +57,26 @@ class Answer:
 
 
 class Faq:
-    """Entries that can be searched by a `measure` of search.py, and the bot that answers from them."""
+    """Entries that can be searched `by` meaning or words, and the bot that answers from them."""
 
     def __init__(
         self,
         entries: Iterable[Entry],
         threshold: float = 0.0,
         *,
-        measure: Callable[[Sequence[str]], Fits] = by_meaning,
+        by: Literal["meaning", "words"] = "meaning",
     ) -> None:
         self.entries, self.threshold = tuple(entries), threshold
         if not self.entries:
             raise InvalidInput("An FAQ without entries answers nothing.", "Give at least one entry.")
-        self._index = Index((entry.text for entry in self.entries), measure)
+        self._index = Index((entry.text for entry in self.entries), SEARCHES[by])
 
     @classmethod
-    def load(cls, path: str | Path, measure: Callable[[Sequence[str]], Fits] = by_meaning) -> Faq:
+    def load(cls, path: str | Path, by: Literal["meaning", "words"] = "meaning") -> Faq:
         """The FAQ of a JSON file with `entries`, its threshold chosen on the questions of its `dev` list."""
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         entries = [Entry(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in data["entries"]]
-        faq = cls(entries, measure=measure)
+        faq = cls(entries, by=by)
         faq.threshold = faq.choose_threshold(data["dev"])
         return faq
 

@@ -44,17 +44,13 @@ def open_offloaded(
     if precision not in PRECISION_BYTES:
         raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {', '.join(PRECISION_BYTES)}.")
     folder = folder or files.home() / "offload" / card.name
-    limits: dict[str | int, Any] = dict(max_memory)
-    if machine.device() != "cuda":  # accelerate would fill a GPU that torch cannot compute on
-        limits = {place: most for place, most in limits.items() if not isinstance(place, int)}
-        limits |= dict.fromkeys(range(torch.cuda.device_count()), 0)
     torch.set_num_threads(machine.threads())
     with files.plain_disk_errors(folder, f"the layers of {card.title}"), _quietly():
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision],
             device_map="auto",
-            max_memory=limits,
+            max_memory=_limits(max_memory),
             offload_folder=str(folder),
             use_safetensors=True,
         )
@@ -83,6 +79,16 @@ def placement(chat: Chat) -> pd.DataFrame:
         parameters = 0 if module is tied else sum(p.numel() for p in module.parameters())
         rows.append({"device": str(device), "modules": 1, "parameters": parameters})
     return pd.DataFrame(rows).groupby("device", sort=False, as_index=False).sum()
+
+
+def _limits(max_memory: Mapping[str | int, str]) -> dict[str | int, Any]:
+    """The limits as accelerate takes them, which would fill a GPU that torch cannot compute on."""
+    import torch
+
+    if machine.device() == "cuda":
+        return dict(max_memory)
+    named = {place: most for place, most in max_memory.items() if not isinstance(place, int)}
+    return named | dict.fromkeys(range(torch.cuda.device_count()), 0)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import pytest
 from helpers.errors import InvalidInput
 from helpers.instruct import faq
 from helpers.instruct.faq import Faq
-from helpers.instruct.search import by_words
 from helpers.intervals import Rate
 from helpers.models import sources
 from helpers.models.embeddings import ENCODER
@@ -21,7 +20,7 @@ PATH = Path(__file__).parents[2] / "data" / "faq.json"
 DATA = json.loads(PATH.read_text(encoding="utf-8"))
 OUTSIDE = [item["question"] for item in DATA["test"] if item["entry"] is None]
 #: Found by words, so that no encoder is needed.
-SHOP = Faq.load(PATH, by_words)
+SHOP = Faq.load(PATH, by="words")
 
 
 @pytest.fixture(scope="module")
