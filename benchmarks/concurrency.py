@@ -11,7 +11,7 @@ from benchmarks.report import report
 from helpers import plots
 from helpers.cloud.crowd import crowd
 from helpers.intervals import Spread
-from helpers.server.serve import serve
+from helpers.server import serve
 
 AT_ONCE = (1, 2, 4, 8, 16)
 

@@ -9,6 +9,7 @@ CourseError
 │   ├── NotEnoughDisk
 │   └── NotEnoughMemory
 ├── BackendUnavailable    the engine is not installed, or not for this model
+├── EngineFault           the engine behind the course's own server could not go on
 ├── InvalidInput          an argument or a text that cannot be used (also a ValueError)
 │   └── UnsupportedOption an option that this backend cannot honour
 ├── ChatClosed            the chat was closed, and its model left the memory
@@ -85,6 +86,10 @@ class NotEnoughMemory(NotEnough):
 
 class BackendUnavailable(CourseError):
     """The engine is not installed here, or cannot serve this model."""
+
+
+class EngineFault(CourseError):
+    """The engine behind the course's own server could not go on."""
 
 
 class InvalidInput(CourseError, ValueError):

@@ -26,7 +26,7 @@ from helpers import catalog
 from helpers.backends import Backend, engines, providers, sdks
 from helpers.chat import Chat, open_chat
 from helpers.records import ModelCard
-from helpers.server.serve import Server, serve
+from helpers.server import Server, serve
 from talk import fresh
 
 #: A test is marked by what it asks for.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 from helpers import settings
 from helpers.backends import Backend, faults, providers
@@ -93,7 +94,8 @@ class Hosted(Backend):
         self.retries = 0
         client(self.route, trust=self.trust).close()  # refuses what spoils every request
         if provider.our_server:
-            offered = fetch(self.route, "/props")
+            self.honours = self.honours | {"top_k", "repetition_penalty"}  # type: ignore[misc]
+            offered = fetch(self.route, f"/props?model={quote(self.model)}")
             self.template, self.precision = offered["chat_template"], offered["model_ftype"].lower()
             self.template_tokens = {name: offered[name] or "" for name in ("bos_token", "eos_token")}
             self.context = min(context, offered["context"])
@@ -131,7 +133,7 @@ class Hosted(Backend):
             raise UnsupportedOption(
                 f"{self.provider.title} keeps its tokenizer to itself.", "Open a model that runs here to see tokens."
             )
-        body = {"content": text, "add_special": False, "parse_special": control}
+        body = {"model": self.model, "content": text, "add_special": False, "parse_special": control}
         ids: list[int] = fetch(self.route, "/tokenize", body)["tokens"]
         return ids
 
@@ -177,7 +179,10 @@ class Hosted(Backend):
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop[:MOST_STOPS])
-        return body | ({"cache_prompt": reuse} if self.provider.our_server else {})
+        if not self.provider.our_server:
+            return body
+        own = {"top_k": sampling.top_k, "repetition_penalty": sampling.repetition_penalty}
+        return body | own | {"cache_prompt": reuse}
 
     def _pieces(self, body: dict[str, Any]) -> Generator[Piece, None, None]:
         """The events of one request's stream."""

@@ -14,7 +14,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,8 @@ from helpers.records import ModelCard
 
 #: How long `probe` waits for a provider.
 PROBE_SECONDS = 5.0
+#: How long a server of this machine may take to say that it lives.
+NOTE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,17 +244,17 @@ def withdraw(server: Route) -> None:
 
 
 def server_note() -> Path:
-    """Where `python -m helpers.server.serve` leaves the address and key of its run for other processes of this user."""
+    """Where `python -m helpers.server` leaves the address and key of its run for other processes of this user."""
     return home() / "server.json"
 
 
 @contextmanager
-def leave_note(server: Route) -> Iterator[None]:
-    """Leaves address and key for this user alone while the block runs."""
+def leave_note(server: Route, run: str) -> Iterator[None]:
+    """Leaves address and key for this user alone while the block runs; `run` is what this start of it answers to."""
     note, key = server_note(), server.key.reveal() if server.key else ""
     note.parent.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
-    text = json.dumps({"address": server.address, "key": key})
+    text = json.dumps({"address": server.address, "key": key, "run": run})
     note.touch(0o600, exist_ok=False)
     note.write_text(text, encoding="utf-8")
     try:
@@ -262,13 +264,27 @@ def leave_note(server: Route) -> Iterator[None]:
             note.unlink()
 
 
+def running_note() -> Route:
+    """The server that left its address and key, once it has answered that it is the one; else an error.
+
+    The key goes to nobody who only came to have the address of a server that is gone.
+    """
+    try:
+        note: Mapping[str, str] = json.loads(server_note().read_text(encoding="utf-8"))
+        found = Route("this course's own server", note["address"], Key(note["key"]))
+        if fetch(replace(found, key=None), "/health", seconds=NOTE_SECONDS).get("run") == note["run"]:
+            return found
+    except (OSError, ValueError, LookupError, RemoteError):
+        pass
+    raise Unreachable("No server of this course runs here.", "Start one: python -m helpers.server")
+
+
 def _running_server() -> Route | None:
     if _servers:
         return _servers[-1]
-    if settings.setting("SLM_LOCAL_ADDRESS"):
+    if settings.setting("SLM_LOCAL_ADDRESS") or not server_note().exists():
         return None
     try:
-        note: Mapping[str, str] = json.loads(server_note().read_text(encoding="utf-8"))
-        return Route("this course's own server", note["address"], Key(note["key"]) if note["key"] else None)
-    except (OSError, ValueError, LookupError):
+        return running_note()
+    except Unreachable:
         return None

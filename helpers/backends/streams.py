@@ -5,11 +5,12 @@ Engines call back for each token and SDKs block until one comes; whoever asks wa
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -112,3 +113,36 @@ def _possible_start(text: str, stop: tuple[str, ...]) -> int:
     """How many characters at the end of `text` may begin a stop string."""
     longest = max((len(s) - 1 for s in stop), default=0)
     return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stop)), 0)
+
+
+async def merged(sources: Sequence[AsyncIterator[_Item]], silent_seconds: float) -> AsyncGenerator[_Item | None]:
+    """The pieces of all sources as they come; None after a while of silence. A reader that is slow stops no source."""
+    found: asyncio.Queue[_Item | Exception | None] = asyncio.Queue()
+
+    async def drain(source: AsyncIterator[_Item]) -> None:
+        try:
+            async for piece in source:
+                found.put_nowait(piece)
+            found.put_nowait(None)
+        except Exception as error:  # noqa: BLE001 - handed on to the reader
+            found.put_nowait(error)
+
+    tasks = [asyncio.create_task(drain(source)) for source in sources]
+    try:
+        left = len(tasks)
+        while left:
+            try:
+                item = found.get_nowait() if not found.empty() else await asyncio.wait_for(found.get(), silent_seconds)
+            except TimeoutError:
+                yield None
+                continue
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,7 @@ from helpers.chat import Chat, open_chat
 from helpers.cloud.crowd import crowd
 from helpers.errors import InvalidInput
 from helpers.records import Reply
-from helpers.server.serve import serve
+from helpers.server import serve
 
 MODEL = "smollm2-135m"
 #: A word that is one token, so that a prompt has as many tokens as words.

@@ -53,6 +53,12 @@ def embed(texts: Sequence[str], *, batch: int = 32) -> np.ndarray:
     return rows
 
 
+def tokens_read(texts: Sequence[str]) -> int:
+    """How many tokens `embed` reads of these texts."""
+    tokenizer, _ = _encoder()
+    return sum(len(ids) for ids in tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"])
+
+
 @cache
 def _encoder() -> tuple[Any, Any]:
     """The tokenizer and the model, loaded once."""

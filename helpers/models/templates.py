@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -25,6 +25,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from helpers.errors import InvalidInput
 from helpers.records import Turn
 
+#: A turn, or a message as a template takes it, whose `content` is a text.
+Said = Turn | Mapping[str, Any]
 #: What a template's own mistakes raise: it is a program, run on a conversation that it may not expect.
 _MISTAKES = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
@@ -84,11 +86,12 @@ def _now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def render(template: str, turns: Sequence[Turn], *, image: str | None = "", **tokens: Any) -> str:
+def render(template: str, turns: Sequence[Said], *, image: str | None = "", **tokens: Any) -> str:
     """The turns as the model was trained to see them, ending where the assistant's answer begins.
 
-    `image` is what stands for an image before a turn's text; None for a template that writes this itself, and takes
-    a turn as a list of parts. `tokens` are the template's own variables, such as `bos_token`.
+    A turn may also be a message as the template itself takes it, with `tool_calls` for example. `image` is what stands
+    for an image before a turn's text; None for a template that writes this itself, and takes a turn as a list of parts.
+    `tokens` are the template's own variables, such as `bos_token` or `tools`.
 
     >>> render("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", [Turn("user", "Hi")])
     '<user>Hi'
@@ -98,7 +101,9 @@ def render(template: str, turns: Sequence[Turn], *, image: str | None = "", **to
             "This model has no chat template: it was trained to continue a text, not to answer.",
             "Give it the beginning of a text with chat.complete(…), or open a model with 'instruct' in its name.",
         )
-    messages = [{"role": turn.role, "content": _content(turn, image)} for turn in turns]
+    messages = [
+        {"role": turn.role, "content": _content(turn, image)} if isinstance(turn, Turn) else turn for turn in turns
+    ]
     given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
     try:
         return _compiled(template).render(given | tokens)
@@ -128,7 +133,14 @@ def _content(turn: Turn, image: str | None) -> str | list[dict[str, str]]:
     return [*({"type": "image"} for _ in turn.images), {"type": "text", "text": turn.text}]
 
 
-def pieces(template: str, turns: Sequence[Turn], *, image: str | None = "", **tokens: Any) -> list[tuple[str, bool]]:
+def _with_text(turn: Said, text: str) -> Said:
+    """The turn with another text; a message without one, which holds calls, stays as it is."""
+    if isinstance(turn, Turn):
+        return replace(turn, text=text)
+    return {**turn, "content": text} if turn["content"] else turn
+
+
+def pieces(template: str, turns: Sequence[Said], *, image: str | None = "", **tokens: Any) -> list[tuple[str, bool]]:
     """The rendered prompt as (text, typed) pieces: `typed` is True for what a person or the model wrote.
 
     Joined, the texts equal `render(…)`. What is typed can then be tokenized without control tokens, so that a user
@@ -139,8 +151,9 @@ def pieces(template: str, turns: Sequence[Turn], *, image: str | None = "", **to
     tokens = {"strftime_now": lambda form: moment.strftime(form)} | tokens
     whole = render(template, turns, image=image, **tokens)
     mark = f"\ufdd0{secrets.token_hex(8)}\ufdd1"  # noncharacters: in no template, and not guessable
-    for texts in ([t.text for t in turns], [t.text.strip() for t in turns]):
-        marked = [replace(turn, text=f"{mark}{text}{mark}") for turn, text in zip(turns, texts, strict=True)]
+    said = [turn.text if isinstance(turn, Turn) else turn["content"] for turn in turns]
+    for texts in (said, [text.strip() for text in said]):
+        marked = [_with_text(turn, f"{mark}{text}{mark}") for turn, text in zip(turns, texts, strict=True)]
         split = render(template, marked, image=image, **tokens).split(mark)
         if "".join(split) == whole:
             return [(text, bool(n % 2)) for n, text in enumerate(split) if text]

@@ -80,13 +80,30 @@ def test_without_a_server_local_says_how_to_start_one() -> None:
         open_chat("smollm2-135m", provider="local")
 
 
-def test_a_server_of_another_process_is_found_by_its_note(tmp_path: Path) -> None:
-    (tmp_path / "server.json").write_text(json.dumps({"address": "http://127.0.0.1:9/v1", "key": "k"}))
+NOTE = json.dumps({"address": "http://127.0.0.1:9/v1", "key": "k", "run": "r"})
+
+
+def test_a_server_of_another_process_is_found_by_its_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.json").write_text(NOTE)
+    monkeypatch.setattr(providers, "fetch", lambda *_, **__: {"status": "ok", "run": "r"})
     assert route("local") == Route("this course's own server", "http://127.0.0.1:9/v1", Key("k"))
 
 
+@pytest.mark.parametrize("told", [{"status": "ok", "run": "of another"}, {"status": "ok"}, None])
+def test_the_note_of_a_server_that_is_gone_gives_its_key_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str] | None
+) -> None:
+    (tmp_path / "server.json").write_text(NOTE)
+    asked: list[Route] = []
+    if told is not None:  # else nothing listens there
+        monkeypatch.setattr(providers, "fetch", lambda way, *_, **__: asked.append(way) or told)
+    with pytest.raises(Unreachable, match="No address is known"):
+        route("local")
+    assert not [way for way in asked if way.key]
+
+
 def test_a_students_own_setting_goes_before_the_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "server.json").write_text(json.dumps({"address": "http://127.0.0.1:9/v1", "key": "k"}))
+    (tmp_path / "server.json").write_text(NOTE)
     monkeypatch.setenv("SLM_LOCAL_ADDRESS", "http://classroom:8080/v1/")
     monkeypatch.setenv("SLM_LOCAL_KEY", "mine")
     assert route("local") == Route("this course's own server", "http://classroom:8080/v1", Key("mine"))

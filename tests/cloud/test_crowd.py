@@ -10,7 +10,7 @@ import pytest
 from helpers.cloud import crowd
 from helpers.cloud.crowd import percentile
 from helpers.errors import InvalidInput
-from helpers.server.serve import Server, serve
+from helpers.server import Server, serve
 
 
 @pytest.fixture(scope="module")
