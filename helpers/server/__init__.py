@@ -140,7 +140,7 @@ def serve(
     threads = threads or machine.threads()
     found = []
     for name in models or [model]:
-        card = local.card(Path(name)) if local.is_path(name) else catalog.card(str(name))
+        card = local.card_of_path(Path(name)) if local.is_path(name) else catalog.card(str(name))
         path = sources.gguf(card)
         found.append({"name": card.name, "path": str(path), "asked": str(name)})
     machine.require_memory(

@@ -299,7 +299,7 @@ POSTS: dict[str, tuple[str, type[Body]]] = {
 
 def find(model: str) -> ModelCard:
     """The card of a model of the catalog, or of a file."""
-    return local.card(Path(model)) if local.is_path(model) else catalog.card(model)
+    return local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
 
 
 async def collected(sources: Sequence[AsyncIterator[Piece]]) -> list[Piece]:
