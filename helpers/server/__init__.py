@@ -138,28 +138,29 @@ def serve(
     if importlib.util.find_spec("xllamacpp") is None:
         raise BackendUnavailable("A server needs the package xllamacpp.", "pip install xllamacpp")
     threads = threads or machine.threads()
-    found = []
-    for name in models or [model]:
-        card = local.card_of_path(Path(name)) if local.is_path(name) else catalog.card(str(name))
-        path = sources.gguf(card)
-        found.append({"name": card.name, "path": str(path), "asked": str(name)})
-    machine.require_memory(
-        sum(Path(one["path"]).stat().st_size for one in found), ", ".join(one["name"] for one in found)
-    )
-    owner = Guest("you" if not guests else "the owner", Key(secrets.token_urlsafe(24)))
-    people = [*guests, owner]
-    entries = [
-        {"name": one.name, "digest": one.digest, "owner": one is owner}
-        | {"requests_per_minute": one.requests_per_minute, "at_once": one.at_once}
-        for one in people
-    ]
     engines = min(slots, engines or max(1, machine.cores() // threads))
-    config = {"models": found, "slots": slots, "context": context, "threads": threads, "engines": engines}
-    config |= {"host": host, "port": port, "run": secrets.token_hex(8), "guests": entries, "parent": os.getpid()}
-    config |= {"most_new_tokens": most_new_tokens, "latency_seconds": latency_seconds}
+    people = [*guests, Guest("the owner" if guests else "you", Key(secrets.token_urlsafe(24)))]
+    sizes = {"slots": slots, "context": context, "threads": threads, "engines": engines}
+    limits = {"most_new_tokens": most_new_tokens, "latency_seconds": latency_seconds, "guests": _told(people)}
+    place = {"host": host, "port": port, "run": secrets.token_hex(8), "parent": os.getpid()}
+    config = {"models": [_found(str(name)) for name in models or [model]]} | sizes | limits | place
     process = _start(config)
     keys = [one.key for one in people if not one.key.reveal().startswith(HASHED)]
     return Server(process, config, _ready(process, progress), keys)
+
+
+def _found(model: str) -> dict[str, str]:
+    """A model's name, and the file that is served of it."""
+    card = local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
+    path = sources.gguf(card)
+    machine.require_memory(path.stat().st_size, card.title)
+    return {"name": card.name, "path": str(path), "asked": model}
+
+
+def _told(people: Sequence[Guest]) -> list[dict[str, Any]]:
+    """What the server is told of those who may ask; the last of them owns it."""
+    names = ("name", "digest", "requests_per_minute", "at_once")
+    return [{name: getattr(one, name) for name in names} | {"owner": one is people[-1]} for one in people]
 
 
 def _start(config: dict[str, Any]) -> subprocess.Popen[bytes]:
