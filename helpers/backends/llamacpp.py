@@ -147,9 +147,9 @@ def tokens_at_once(file_bytes: int, system: str = platform.system()) -> int:
 
     On a Mac the GPU reads, which is fast enough for llama.cpp's own number.
 
-    >>> tokens_at_once(98_000_000, "Linux"), tokens_at_once(491_000_000, "Linux"), tokens_at_once(10**9, "Darwin")
-    (256, 64, 512)
+    >>> [tokens_at_once(size, "Linux") for size in (98_000_000, 491_000_000, 1_117_000_000)]
+    [256, 64, 16]
     """
     if system == "Darwin":
         return 512
-    return max(32, min(512, 1 << (2**35 // max(1, file_bytes)).bit_length() - 1))
+    return max(8, min(512, 1 << (2**35 // max(1, file_bytes)).bit_length() - 1))
