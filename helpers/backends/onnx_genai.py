@@ -87,7 +87,7 @@ class Engine(Backend):
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Engine:
         own = Path(card.path) if card.path and (Path(card.path) / CONFIG).is_file() else None
         offered = ("onnx",) if own else tuple(engine_files.ONNX_PRECISIONS)
-        chosen = precision or offered[0]
+        chosen = precision or ("onnx" if own else engine_files.onnx_default(card))
         if chosen not in offered:
             raise InvalidInput(f"{card.title} cannot be had in {chosen} here.", f"Choose {', '.join(offered)}.")
         folder = own or engine_files.onnx(card, chosen)

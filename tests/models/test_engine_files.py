@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from helpers.errors import BackendUnavailable, NotEnoughDisk
+from helpers import catalog
+from helpers.errors import BackendUnavailable, NotEnoughDisk, NotEnoughMemory
 from helpers.models import convert, engine_files
 from helpers.records import ModelCard
 
@@ -75,6 +76,27 @@ def test_it_is_made_again_for_another_version_and_for_no_other_reason(
     monkeypatch.setattr(engine_files, "version", lambda _: "2")
     make()
     assert (folder / "manifest.json").stat().st_mtime_ns != first
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("smollm2-135m", "int4"), ("qwen2.5-coder-0.5b", "int8"), ("phi-3.5-mini", "int4")]
+)
+def test_what_a_file_holds_in_more_bits_is_not_rounded_to_four(name: str, precision: str) -> None:
+    assert engine_files.onnx_default(catalog.card(name)) == precision
+
+
+def test_the_builder_is_refused_the_memory_of_what_the_file_stores_and_not_of_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helpers.machine.free_memory_gib", lambda: 6.0)
+    with pytest.raises(NotEnoughMemory, match="Building Qwen2.5-Coder-0.5B as an ONNX folder needs 6.3 GiB"):
+        engine_files._build_onnx(catalog.card("qwen2.5-coder-0.5b"), tmp_path, tmp_path / "part", "int8", "x")
+
+
+def test_a_table_apart_from_the_output_matrix_is_counted_in_32_bits(card: ModelCard) -> None:
+    coder = catalog.card("qwen2.5-coder-0.5b")
+    assert engine_files._onnx_bytes(coder, "int8") > 1_109_000_000  # as it was built
+    assert engine_files._onnx_bytes(card, "int4") == int(0.8 * card.parameters)
 
 
 @pytest.mark.parametrize(
