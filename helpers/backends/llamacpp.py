@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,6 +19,36 @@ from helpers.models import sources
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
 
+def started(
+    path: str, *, context: int, threads: int | None = None, adjust: Callable[[Any], None] | None = None
+) -> tuple[Any, Route]:
+    """llama.cpp's own server in this process, and the way to it: on loopback, behind a key made for the run.
+
+    `adjust` may change its `CommonParams` before it starts.
+    """
+    import xllamacpp
+
+    options = xllamacpp.CommonParams()
+    options.model.path = path
+    options.n_ctx, options.n_parallel = context, 1
+    options.n_batch = options.n_ubatch = tokens_at_once(Path(path).stat().st_size)
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads or machine.threads()
+    options.verbosity = -1
+    options.ui, options.endpoint_metrics = False, True
+    key = secrets.token_urlsafe(16)
+    options.api_keys = [key]
+    if adjust:
+        adjust(options)
+    try:
+        server = xllamacpp.Server(options)
+    except RuntimeError as error:
+        raise DamagedFile(
+            f"llama.cpp cannot load {path}: the file is cut short, or not a GGUF this version knows.",
+            "Delete the file and fetch it again.",
+        ) from error
+    return server, Route("llama.cpp", server.listening_address, Key(key))
+
+
 class Engine(Backend):
     """One GGUF model in llama.cpp's own server, in this process, on loopback and behind a key made for the run."""
 
@@ -31,25 +61,7 @@ class Engine(Backend):
     )
 
     def __init__(self, path: str, *, context: int, threads: int | None, precision: str) -> None:
-        import xllamacpp
-
-        options = xllamacpp.CommonParams()
-        options.model.path = path
-        options.n_ctx, options.n_parallel = context, 1
-        options.n_batch = options.n_ubatch = tokens_at_once(Path(path).stat().st_size)
-        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads or machine.threads()
-        options.verbosity = -1
-        options.ui, options.endpoint_metrics = False, True
-        key = secrets.token_urlsafe(16)
-        options.api_keys = [key]
-        try:
-            self._server = xllamacpp.Server(options)
-        except RuntimeError as error:
-            raise DamagedFile(
-                f"llama.cpp cannot load {path}: the file is cut short, or not a GGUF this version knows.",
-                "Delete the file and fetch it again.",
-            ) from error
-        self._route = Route("llama.cpp", self._server.listening_address, Key(key))
+        self._server, self._route = started(path, context=context, threads=threads)
         self.context, self.precision = context, precision
         # Its own loop answers this, so the loop runs from here on: a server closed before that waits for it for ever.
         self._server.handle_metrics()

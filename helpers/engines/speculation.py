@@ -10,12 +10,12 @@ lookup decoding).
 from __future__ import annotations
 
 import importlib.util
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers import catalog, machine
-from helpers.backends.remote import Key, Route, fetch
+from helpers import catalog
+from helpers.backends import llamacpp
+from helpers.backends.remote import fetch
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.models import sources
 
@@ -62,7 +62,7 @@ def speculate(
         raise BackendUnavailable("Drafts need the package xllamacpp.", "pip install xllamacpp")
     rows = []
     for draft in drafts:
-        server = _Server(draft, threads or machine.threads())
+        server = _Server(draft, threads)
         for name, passage in texts.items():
             server.answer(passage, 1)  # warms up
             rows += [{"text": name, "drafted": draft, **server.answer(passage, new_tokens)} for _ in range(repeats)]
@@ -75,20 +75,16 @@ def speculate(
 class _Server:
     """llama.cpp's server with n-gram drafts of so many tokens; 0 for none."""
 
-    def __init__(self, draft: int, threads: int) -> None:
-        import xllamacpp
+    def __init__(self, draft: int, threads: int | None) -> None:
+        def adjust(options: Any) -> None:
+            import xllamacpp
 
-        kinds, options = xllamacpp.common_speculative_type, xllamacpp.CommonParams()
-        options.model.path = str(sources.gguf(catalog.card("smollm2-135m")))
-        options.n_ctx, options.n_parallel, options.verbosity, options.ui = 2048, 1, -1, False
-        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
-        key = secrets.token_urlsafe(16)
-        options.api_keys = [key]
-        if draft:
-            options.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
-            options.speculative.ngram_simple.size_n, options.speculative.ngram_simple.size_m = SEEN, draft
-        self._server = xllamacpp.Server(options)
-        self._route = Route("llama.cpp", self._server.listening_address, Key(key))
+            if draft:
+                options.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+                options.speculative.ngram_simple.size_n, options.speculative.ngram_simple.size_m = SEEN, draft
+
+        path = sources.gguf(catalog.card("smollm2-135m"))
+        self._server, self._route = llamacpp.started(str(path), context=2048, threads=threads, adjust=adjust)
 
     def answer(self, passage: str, new_tokens: int) -> dict[str, Any]:
         """The greedy continuation, of exactly so many tokens, and what llama.cpp counted."""
