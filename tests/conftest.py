@@ -29,15 +29,36 @@ from helpers.records import ModelCard
 from helpers.server import Server, serve
 from talk import fresh
 
+TESTS = Path(__file__).parent
 #: A test is marked by what it asks for.
 MARKED = {
     "engine": {"backend", "chat", "llama", "reference", "stand_in", "engine"},
     "nightly": {"emulated", "real_clone"},
 }
+#: Files whose every test opens an engine, a server, a kernel or other processes, or trains.
+ENGINE_FILES = {
+    *("agents/test_agent.py", "cloud/test_crowd.py", "course/test_execute.py", "engines/test_benchmark.py"),
+    *("engines/test_qnn.py", "experts/test_mixture.py", "experts/test_paging.py", "experts/test_routing.py"),
+    *("instruct/test_coding.py", "instruct/test_evaluate.py", "instruct/test_explorer.py", "instruct/test_offload.py"),
+    *("making/test_corpus.py", "making/test_distillation.py", "making/test_finetuning.py", "making/test_training.py"),
+    *("models/test_convert.py", "models/test_engine_files.py", "models/test_wheels.py", "server/test_serve.py"),
+    *("vision/test_ocr.py", "vision/test_seeing.py", "vision/test_sight.py", "test_chat_images.py", "test_doctor.py"),
+}
 #: One engine of each kind, which the whole contract runs over; the others keep its shorter part.
 KINDS = ("echo", "llamacpp", "transformers", "openai")
 _opened: dict[str, Chat] = {}
 _server: Server
+
+
+def opens_engines(path: Path) -> bool:
+    """Whether a file of tests is one of `ENGINE_FILES`."""
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix() in ENGINE_FILES
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spares the import of files of which nothing would be run."""
+    quick = "not engine" in config.getoption("markexpr", "")
+    return True if quick and opens_engines(collection_path) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, fixtures in MARKED.items():
             if wanted & fixtures:
                 item.add_marker(mark)
+        if opens_engines(item.path):
+            item.add_marker("engine")
 
 
 @pytest.fixture(autouse=True)

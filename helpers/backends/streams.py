@@ -41,15 +41,7 @@ def iterate(
     """
     items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     left = threading.Event() if cancelled is None else cancelled
-
-    def run() -> None:
-        try:
-            work(lambda item: items.put(("item", item)), left)
-            items.put(("end", None))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the consumer must hear of it
-            items.put(("error", error))
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=_run, args=(work, items, left), daemon=True)
     thread.start()
     try:
         while True:
@@ -67,6 +59,14 @@ def iterate(
             thread.join()
         else:
             left.set()
+
+
+def _run(work: Callable[..., None], items: queue.SimpleQueue[tuple[str, Any]], left: threading.Event) -> None:
+    try:
+        work(lambda item: items.put(("item", item)), left)
+        items.put(("end", None))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the consumer must hear of it
+        items.put(("error", error))
 
 
 def _next(

@@ -133,10 +133,12 @@ def end(child: subprocess.Popen[bytes]) -> None:
 def prove(quick: bool = False, nightly: bool = False) -> int:
     """Runs all steps and prints what each took; returns 1 when one failed, 0 otherwise."""
     began = time.monotonic()
-    first = style()
+    first, later = style(), after_style(quick, nightly)
+    if quick:
+        first, later = [*first, *later], []
     results = list(zip([step.name for step in first], at_once(first), strict=True))
-    lines = [f"{time.monotonic() - began:6.1f} s  style, contracts and types, side by side"]
-    for step in after_style(quick, nightly):
+    lines = [f"{time.monotonic() - began:6.1f} s  {', '.join(step.name for step in first)}, side by side"]
+    for step in later:
         started = time.monotonic()
         results.append((step.name, followed(step)))
         lines.append(f"{time.monotonic() - started:6.1f} s  {step.name}")

@@ -226,17 +226,14 @@ def train(
     """Trains what is trainable in `model`, in place; one row a step: step, loss, learning_rate, tokens so far.
 
     With a `checkpoint` the run is saved every so many steps and at its end, and goes on from there if the file exists;
-    one of a run with other settings, another loss or other batches is refused.
-    The rate rises to `peak`, times `layers` for the matrices of the layers. `on_step` gets the rows after each step.
-    A loss that is no number ends the run in a sentence.
+    one of a run with other settings, loss or batches is refused. The rate rises to `peak`, times `layers` for the
+    matrices of the layers. `on_step` gets the rows after each step. A loss that is no number ends in a sentence.
     """
     from tqdm.auto import tqdm
 
     _check(steps, peak)
     accelerator, ready, optimizer = _prepare(model, peak, layers)
-    recipe: dict[str, Any] = {"steps": steps, "peak": peak, "layers": layers}
-    if checkpoint:
-        recipe |= {"loss": _told(loss), "data": fingerprint(*(batch_at(step) for step in range(steps)))}
+    recipe = {"steps": steps, "peak": peak, "layers": layers, **_fingerprints(checkpoint, loss, batch_at, steps)}
     rows = restore(checkpoint, model, optimizer, recipe)
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # in a notebook the bar does not heed it by itself
     for step in tqdm(range(len(rows), steps), label, leave=False, unit="step", disable=quiet):
@@ -245,7 +242,7 @@ def train(
         value = loss(ready, batch)
         _refuse_non_finite(float(value.detach()), step, peak)
         _update(accelerator, optimizer, value, rate)
-        tokens = (rows[-1]["tokens"] if rows else 0) + batch["input_ids"].numel()
+        tokens = batch["input_ids"].numel() + (rows[-1]["tokens"] if rows else 0)
         rows.append({"step": step, "loss": float(value.detach()), "learning_rate": rate, "tokens": tokens})
         if checkpoint and ((step + 1) % save_every == 0 or step + 1 == steps):
             save(checkpoint, model, optimizer, rows, recipe)
@@ -253,6 +250,13 @@ def train(
     accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
     accelerator.free_memory()
     return rows
+
+
+def _fingerprints(checkpoint: Path | None, loss: Callable[..., Any], batch_at: BatchAt, steps: int) -> dict[str, str]:
+    """What a checkpoint tells of its run's loss and batches; nothing without one, as reading all batches takes time."""
+    if not checkpoint:
+        return {}
+    return {"loss": _told(loss), "data": fingerprint(*(batch_at(step) for step in range(steps)))}
 
 
 def _told(loss: Callable[..., Any]) -> str:
