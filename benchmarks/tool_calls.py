@@ -19,7 +19,7 @@ import pandas as pd
 from helpers import machine
 from helpers.agents import examples, toolscore
 from helpers.agents.agent import Agent, Choice
-from helpers.agents.examples import Example, Nearest
+from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.toolbox import course_tools
 from helpers.agents.tools import tools
 from helpers.chat import open_chat
@@ -30,7 +30,9 @@ from helpers.server import serve
 class Caller:
     """What a program with the OpenAI SDK gets: it chooses as an agent does, by `tools` and `tool_choice: "auto"`."""
 
-    def __init__(self, client: Any, model: str, chosen: Sequence[Any], shown: Sequence[Example], nearest: int) -> None:
+    def __init__(
+        self, client: Any, model: str, chosen: Sequence[Any], shown: Sequence[CallExample], nearest: int
+    ) -> None:
         self.client, self.model, self.tools, self.nearest = client, model, tools(chosen), nearest
         self.near = Nearest([one for one in shown if one.tool in {"answer", *self.tools}])
 
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="also print every choice that was wrong")
     parser.add_argument("--without-agent", action="store_true")
     asked = parser.parse_args()
-    shown, questions = examples.load("examples"), examples.load(asked.part)
+    shown, questions = examples.tool_questions("examples"), examples.tool_questions(asked.part)
     with (
         serve(asked.model, slots=1, context=2048) as server,
         openai.OpenAI(base_url=server.address, api_key=server.key.reveal(), timeout=600) as client,
@@ -92,11 +94,11 @@ def main() -> None:
         both: dict[str, Any] = {"server": Caller(client, asked.model, chosen, shown, asked.nearest)}
         if not asked.without_agent:
             both["agent"] = Agent(chat, chosen, examples=shown, nearest=asked.nearest)
-        rows = pd.concat([toolscore.compare({name: one}, questions) for name, one in both.items()])
+        rows = pd.concat([toolscore.compare_agents({name: one}, questions) for name, one in both.items()])
     if asked.show:
         wrong = rows[~rows["tool"] | (rows["arguments"] == False)]  # noqa: E712
         print(wrong[["agent", "question", "choice", "cut"]].to_string())
-    table = toolscore.summary(rows)
+    table = toolscore.agent_shares(rows)
     print(table.round(2).to_string(index=False))
     figures = {
         f"{row['agent']}, {row['measure']}": {
