@@ -63,16 +63,6 @@ def open_offloaded(
     return Chat(engine, card, system=None, sampling=options, shorten=False)
 
 
-def _limits(max_memory: Mapping[str | int, str]) -> dict[str | int, Any]:
-    """The limits for accelerate, which would fill a GPU that torch cannot compute on."""
-    import torch
-
-    if machine.device() == "cuda":
-        return dict(max_memory)
-    limits: dict[str | int, Any] = {place: most for place, most in max_memory.items() if not isinstance(place, int)}
-    return limits | dict.fromkeys(range(torch.cuda.device_count()), 0)
-
-
 def placement(chat: Chat) -> pd.DataFrame:
     """One row a device, from the fastest to the disk: how many modules it holds, and their parameters."""
     import pandas as pd
