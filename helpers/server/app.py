@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -128,7 +127,7 @@ class Gate:
             routes += [
                 Route(f"{start}{path}", getattr(self, call), methods=["POST"]) for path, (call, _) in POSTS.items()
             ]
-        kinds = (Refused, ValidationError, CourseError, HTTPException, ClientDisconnect, httpx2.HTTPError, Exception)
+        kinds = (Refused, ValidationError, CourseError, HTTPException, ClientDisconnect, Exception)
         return Starlette(routes=routes, exception_handlers=dict.fromkeys(kinds, self.refuse), lifespan=self._loaded)
 
     @asynccontextmanager
@@ -318,7 +317,7 @@ async def events_of(form: Completions | Responses, sources: Sequence[AsyncIterat
                     yield data
         for data in form.finish():
             yield data
-    except (CourseError, httpx2.HTTPError) as error:
+    except CourseError as error:
         yield b"data: " + json.dumps(form_of(as_refused(error))).encode() + b"\n\n"
 
 

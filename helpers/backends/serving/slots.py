@@ -10,8 +10,8 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,32 +49,46 @@ class LlamaServer:
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,  # no proxy leads to this machine
             timeout=None,  # the client's leaving ends a request
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4 * slots),
+            # Each request has a line of its own: llama.cpp hangs up on an idle one when the next may be on its way.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
         )
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a short question."""
-        return _understood(await self._http.post(path, json=body))
+        with _faults():
+            return _understood(await self._http.post(path, json=body))
 
     async def properties(self) -> dict[str, Any]:
         """What llama.cpp tells of the model."""
-        return _understood(await self._http.get("/props"))
+        with _faults():
+            return _understood(await self._http.get("/props"))
 
     async def complete(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The events of a completion, one where it is not streamed; leaving early frees the slot."""
-        async with self._http.stream("POST", "/completion", json=body) as answer:
-            if answer.status_code != 200 or not body["stream"]:
-                await answer.aread()
-                yield _understood(answer)
-                return
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    event = json.loads(line[6:])
-                    if "error" in event:
-                        raise _fault(event["error"])
-                    yield event
-                elif line.startswith("error: "):
-                    raise _fault(json.loads(line[7:]))
+        with _faults():
+            async with self._http.stream("POST", "/completion", json=body) as answer:
+                if answer.status_code != 200 or not body["stream"]:
+                    await answer.aread()
+                    yield _understood(answer)
+                    return
+                async for line in answer.aiter_lines():
+                    name, _, data = line.partition(": ")
+                    if name in ("data", "error"):
+                        event = json.loads(data)
+                        if name == "error" or "error" in event:
+                            raise _fault(event.get("error", event))
+                        yield event
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Says in a sentence of the course that llama.cpp was not to be reached."""
+    import httpx2
+
+    try:
+        yield
+    except httpx2.HTTPError as error:
+        raise EngineFault(f"llama.cpp broke off: {type(error).__name__}.") from error
 
 
 def _understood(answer: httpx2.Response) -> dict[str, Any]:
