@@ -46,13 +46,15 @@ def ask(route: Route, draw: random.Random, kinds: Counter[str]) -> None:
     key = "wrong" if kind == "wrong key" else route.key.reveal() if route.key else ""
     path, headers = f"{route.address}/chat/completions", {"Authorization": f"Bearer {key}"}
     try:
-        with client(route, timeout=0.5 if kind == "leave whole" else 120) as http:
-            with http.stream("POST", path, json=body, headers=headers) as answer:
-                for number, _ in enumerate(answer.iter_raw()):
-                    if kind == "leave" and number == 3:
-                        break
-                    time.sleep(0.1 if kind == "slow" else 0)
-                kinds[f"{kind}: {answer.status_code}"] += 1
+        with (
+            client(route, timeout=0.5 if kind == "leave whole" else 120) as http,
+            http.stream("POST", path, json=body, headers=headers) as answer,
+        ):
+            for number, _ in enumerate(answer.iter_raw()):
+                if kind == "leave" and number == 3:
+                    break
+                time.sleep(0.1 if kind == "slow" else 0)
+            kinds[f"{kind}: {answer.status_code}"] += 1
     except Exception as error:  # noqa: BLE001 - counted by its name
         kinds[f"{kind}: {type(error).__name__}"] += 1
 

@@ -29,12 +29,12 @@ from helpers.backends.remote import Key, Route, fetch
 from helpers.data import ROOT
 from helpers.errors import BackendUnavailable, CourseError, InvalidInput, Unreachable
 from helpers.models import local, sources
+from helpers.records import ModelCard
 
 #: A large model takes its time to load.
 START_SECONDS = 180.0
-#: A key's least length: what is shorter can be guessed.
-KEY_CHARACTERS = 16
-HASHED = "sha256:"
+#: A key's least length, since what is shorter can be guessed; and what stands before the hash of one.
+KEY_CHARACTERS, HASHED = 16, "sha256:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Guest:
     at_once: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.requests_per_minute or 1, self.at_once or 1) < 1 or 0 in (self.requests_per_minute, self.at_once):
+        if any(limit is not None and limit < 1 for limit in (self.requests_per_minute, self.at_once)):
             raise InvalidInput("A limit lets at least one request in.", "Leave it out for no limit.")
         if len(self.key.reveal()) < KEY_CHARACTERS:
             raise InvalidInput(f"The key of {self.name!r} is too short.", f"Take {KEY_CHARACTERS} characters or more.")
@@ -149,10 +149,14 @@ def serve(
     return Server(process, config, _ready(process, progress), keys)
 
 
+def card_of(model: str) -> ModelCard:
+    """The card of a model of the catalog, or of a file."""
+    return local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
+
+
 def _found(model: str) -> dict[str, str]:
     """A model's name, and the file that is served of it."""
-    card = local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
-    path = sources.gguf(card)
+    path = sources.gguf(card := card_of(model))
     machine.require_memory(path.stat().st_size, card.title)
     return {"name": card.name, "path": str(path), "asked": model}
 
@@ -203,9 +207,5 @@ def _ready(process: subprocess.Popen[bytes], progress: Callable[[str], None]) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()  # it keeps nothing that would have to be saved
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    with contextlib.suppress(OSError), process:  # waits for it, and closes its pipes
+        process.kill()  # it keeps nothing that would have to be saved

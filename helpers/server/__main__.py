@@ -21,6 +21,15 @@ from helpers.backends.remote import Key, fetch
 from helpers.errors import CourseError, InvalidInput
 from helpers.server import HASHED, Guest, Server, serve
 
+#: The options that are numbers, with what is taken without them.
+OPTIONS = [
+    ("slots", 4, "requests of a model that are computed together (4)"), ("context", 2048, "tokens of each (2048)"),
+    ("threads", None, "threads of one engine"), ("engines", None, "engines that share the slots; as the cores hold"),
+    ("port", 0, "a free one is found without this"), ("students", 0, "make FILE with so many keys if it is not there"),
+    ("per-minute", None, "requests a minute for each key"), ("at-once", None, "requests at once for each key"),
+    ("most-new-tokens", None, "the longest answer"),
+]  # fmt: skip
+
 
 def class_keys(file: Path, students: int = 0, **limits: int | None) -> list[Guest]:
     """The guests of a class from a file of lines `name,key`; for a file that is not there, that many are made.
@@ -32,8 +41,11 @@ def class_keys(file: Path, students: int = 0, **limits: int | None) -> list[Gues
         if students < 1:
             raise InvalidInput(f"There is no file {file}.", "Say how many keys to make: --students 25.")
         made = [Guest(f"student{number:02}", Key(secrets.token_urlsafe(24))) for number in range(1, students + 1)]
-        _write(file.with_suffix(".keys.csv"), [(one.name, one.key.reveal()) for one in made])
-        _write(file, [(one.name, f"{HASHED}{one.digest}") for one in made])
+        handed = {one.name: one.key.reveal() for one in made}
+        hashed = {one.name: f"{HASHED}{one.digest}" for one in made}
+        for path, rows in ((file.with_suffix(".keys.csv"), handed), (file, hashed)):
+            path.touch(0o600, exist_ok=False)
+            path.write_text("".join(f"{name},{key}\n" for name, key in rows.items()), encoding="utf-8")
     data = file.read_bytes()
     try:
         lines = data.decode("utf-8-sig").splitlines()
@@ -59,48 +71,44 @@ def class_keys(file: Path, students: int = 0, **limits: int | None) -> list[Gues
     return list(guests.values())
 
 
-def _write(file: Path, rows: list[tuple[str, str]]) -> None:
-    file.touch(0o600, exist_ok=False)
-    file.write_text("".join(f"{name},{key}\n" for name, key in rows), encoding="utf-8")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     asked = _arguments(arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    options = vars(asked)
+    limits = {"requests_per_minute": options.pop("per_minute"), "at_once": options.pop("at_once")}
+    keys, students = options.pop("keys"), options.pop("students")
     try:
-        if asked.usage:
+        if options.pop("usage"):
             print(json.dumps(fetch(running_note(), "/usage"), indent=2))
             return 0
-        limits = {"requests_per_minute": asked.per_minute, "at_once": asked.at_once}
-        guests = class_keys(asked.keys, asked.students, **limits) if asked.keys else []
-        names = ("slots", "context", "threads", "engines", "host", "port", "most_new_tokens")
-        options = {name: getattr(asked, name) for name in names}
-        server = serve(models=asked.models, guests=guests, progress=lambda line: print(line, flush=True), **options)
+        guests = class_keys(keys, students, **limits) if keys else []
+        server = serve(guests=guests, progress=lambda line: print(line, flush=True), **options)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
     with server, leave_note(server.owner, server.run):
-        print(told(server, asked.keys, shown=sys.stdout.isatty()), flush=True)
+        print(told(server, keys, shown=sys.stdout.isatty()), flush=True)
         while server.is_running() and not stop.wait(0.5):
             pass
     return 0
 
 
 def told(server: Server, keys: Path | None, *, shown: bool) -> str:
-    """Address, key and three ready lines; the key itself on a terminal alone."""
-    key = server.owner.key.reveal() if shown and server.owner.key else "$KEY"
-    where = "" if shown else f"KEY is in {server_note()}, which only you can read.\n"
-    people = f"The class's names and hashes are in {keys}: give each person their key.\n" if keys else ""
+    """Address, key, which is shown on a terminal alone, and three lines that are ready once KEY is set."""
+    key = server.owner.key.reveal() if server.owner.key else ""
+    where = f"KEY={key}\n" if shown else f"KEY is in {server_note()}, which only you can read.\n"
+    where += f"The class's names and hashes are in {keys}: give each person their key.\n" if keys else ""
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}]})
+    named = f'{{model_id: local, api_key_name: local, model_name: {server.model}, api_base: "{server.address}"}}'
     return (
         f"{', '.join(server.models)} answers at {server.address}, {server.slots} requests at once. Ctrl+C ends it.\n"
-        f"key: {key}\n{where}{people}"
-        f"curl {server.address}/chat/completions -H 'Authorization: Bearer {key}' -d '{body}'\n"
-        f"OpenAI(base_url={server.address!r}, api_key={key!r}).responses.create(model={server.model!r}, input='Hi')\n"
-        f"OPENAI_API_KEY={key} OPENAI_BASE_URL={server.address} llm -m gpt-4o-mini 'Hello'\n"
+        f"{where}curl {server.address}/chat/completions -H \"Authorization: Bearer $KEY\" -d '{body}'\n"
+        f"OpenAI(base_url={server.address!r}, api_key=KEY).responses.create(model={server.model!r}, input='Hello')\n"
+        f"""printf -- '- {named}\\n' >> "$(dirname "$(llm logs path)")/extra-openai-models.yaml" """
+        f"""&& llm -m local --key "$KEY" Hello\n"""
         f"In a notebook: open_chat({server.model!r}, provider='local')."
     )
 
@@ -108,19 +116,9 @@ def told(server: Server, keys: Path | None, *, shown: bool) -> str:
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m helpers.server", description="A server with OpenAI's routes.")
     parser.add_argument("models", nargs="*", default=["smollm2-135m"], help="names of the catalog, or GGUF files")
-    for name, default, about in (
-        ("slots", 4, "requests of a model that are computed together (4)"),
-        ("context", 2048, "tokens for each of them (2048)"),
-        ("threads", None, "threads of one engine"),
-        ("engines", None, "engines that share the slots; as many as the cores hold"),
-        ("port", 0, "a free one is found without this"),
-        ("students", 0, "make FILE with so many keys if it is not there"),
-        ("per-minute", None, "requests a minute for each key of a class"),
-        ("at-once", None, "requests at once for each key of a class"),
-        ("most-new-tokens", None, "the longest answer"),
-    ):
+    for name, default, about in OPTIONS:
         parser.add_argument(f"--{name}", type=int, default=default, help=about)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; then use --class")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others in; then use --class")
     parser.add_argument("--class", dest="keys", type=Path, metavar="FILE", help="name,key lines, one a person")
     parser.add_argument("--usage", action="store_true", help="print what each key of the running server has used")
     asked = parser.parse_args(arguments)

@@ -12,15 +12,13 @@ import base64
 import hashlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
@@ -28,54 +26,30 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from helpers import catalog
-from helpers.backends.serving.protocol import (
-    Body,
-    ChatBody,
-    Completions,
-    EmbeddingBody,
-    Refused,
-    ResponseBody,
-    Responses,
-    TemplateBody,
-    TextBody,
-    TokenizeBody,
-    as_refused,
-    description,
-    entry,
-    form_of,
-)
+from helpers.backends.serving import lines, protocol
+from helpers.backends.serving.protocol import Body, ChatBody, EmbeddingBody, Refused, ResponseBody, TextBody
 from helpers.backends.serving.slots import LlamaServer, Slots, as_options
-from helpers.backends.serving.toolcalls import Piece
-from helpers.backends.streams import merged
 from helpers.errors import CourseError
-from helpers.models import embeddings, local
-from helpers.records import ModelCard
+from helpers.models import embeddings
+from helpers.server import card_of
 
-#: A request's size and the seconds that its head, and its body, may take to come.
-MOST_BYTES, HEAD_SECONDS, BODY_SECONDS = 4 * 1024**2, 10.0, 30.0
-#: Requests that may wait for a model's slots, and the seconds of silence after which a stream sends a comment.
-MOST_WAITING, SILENT_SECONDS = 64, 10.0
+#: A request's size, the seconds that its body may take to come, and how many may wait for a model's slots.
+MOST_BYTES, BODY_SECONDS, MOST_WAITING = 4 * 1024**2, 30.0, 64
 B = TypeVar("B", bound=Body)
-T = TypeVar("T")
 
 
 @dataclass
-class Guest:
-    """One person's limits, and what was used of them; None is no limit."""
+class Account:
+    """One key's limits, and what was used of them; None is no limit."""
 
     name: str
     requests_per_minute: int | None = None
     at_once: int | None = None
     owner: bool = False
-    used: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("requests", "refused", "tokens_in", "tokens_out"), 0)
-    )
+    used: Counter[str] = field(default_factory=lambda: Counter(requests=0, refused=0, tokens_in=0, tokens_out=0))
     _times: deque[float] = field(default_factory=deque)
     _running: int = 0
 
@@ -110,23 +84,21 @@ class Gate:
 
     def __init__(self, models: dict[str, Slots], config: dict[str, Any]) -> None:
         self.models, self.run = models, config["run"]
-        self.cards = {model["name"]: find(model["asked"]) for model in config["models"]}
+        self.cards = {model["name"]: card_of(model["asked"]) for model in config["models"]}
         self.delay: float = config["latency_seconds"]
         self.most_new_tokens: int = config["most_new_tokens"] or sys.maxsize
-        self.guests = {guest.pop("digest"): Guest(**guest) for guest in config["guests"]}
+        self.guests = {guest.pop("digest"): Account(**guest) for guest in config["guests"]}
         self._embedding = asyncio.Lock()
 
     def app(self) -> Starlette:
         """The ASGI application."""
         told: list[tuple[str, Callable[[Request], Awaitable[Any]]]] = [
-            ("/health", self.health), ("/models", self.list_models), ("/models/{name:path}", self.one_model),
+            ("/health", self.health), ("/models", self.list_models), ("/models/{name:path}", self.list_models),
             ("/props", self.properties), ("/usage", self.usage), ("/openapi.json", self.description),
         ]  # fmt: skip
         routes = [Route(f"{start}{path}", call) for start in ("/v1", "") for path, call in told]
-        for start in ("/v1", ""):
-            routes += [
-                Route(f"{start}{path}", getattr(self, call), methods=["POST"]) for path, (call, _) in POSTS.items()
-            ]
+        posts = [(f"{start}{path}", getattr(self, call)) for start in ("/v1", "") for path, (call, _) in POSTS.items()]
+        routes += [Route(path, call, methods=["POST"]) for path, call in posts]
         kinds = (Refused, ValidationError, CourseError, HTTPException, ClientDisconnect, Exception)
         return Starlette(routes=routes, exception_handlers=dict.fromkeys(kinds, self.refuse), lifespan=self._loaded)
 
@@ -142,14 +114,14 @@ class Gate:
             return Response(status_code=499)  # nobody reads it
         if isinstance(error, HTTPException) and request.method == "OPTIONS" and error.status_code == 405:
             return Response(status_code=204, headers=error.headers)
-        refused = as_refused(error)
+        refused = protocol.as_refused(error)
         if guest := getattr(request.state, "guest", None):
             guest.used["refused"] += 1
-        return JSONResponse(form_of(refused), refused.status, headers=refused.headers)
+        return JSONResponse(protocol.form_of(refused), refused.status, headers=refused.headers)
 
     # Who asks, and what
 
-    def _enter(self, request: Request) -> Guest:
+    def _enter(self, request: Request) -> Account:
         header = request.headers.get("authorization") or f"Bearer {request.headers.get('api-key', '')}"
         scheme, _, key = header.strip().partition(" ")
         digest = hashlib.sha256(key.strip().encode()).hexdigest()
@@ -186,16 +158,13 @@ class Gate:
         return JSONResponse({"status": "ok", "run": self.run})
 
     async def list_models(self, request: Request) -> Response:
-        """Every model, the one for embeddings too, in OpenAI's form."""
+        """Every model, the one for embeddings too, or the one that the path names, in OpenAI's form."""
         self._enter(request)
         await asyncio.sleep(self.delay)
-        return JSONResponse({"object": "list", "data": [entry(name) for name in [*self.models, embeddings.ENCODER]]})
-
-    async def one_model(self, request: Request) -> Response:
-        """One entry of the list."""
-        self._enter(request)
-        name = request.path_params["name"]
-        return JSONResponse(entry(name if name == embeddings.ENCODER else self._model(name)))
+        name, told = request.path_params.get("name"), [*self.models, embeddings.ENCODER]
+        if name is not None:
+            return JSONResponse(protocol.entry(name if name in told else self._model(name)))
+        return JSONResponse({"object": "list", "data": [protocol.entry(one) for one in told]})
 
     async def properties(self, request: Request) -> Response:
         """What a client needs to count tokens as the server does; nothing about this machine."""
@@ -210,23 +179,23 @@ class Gate:
 
     async def description(self, request: Request) -> Response:
         """The routes and what they take, as OpenAPI 3.1."""
-        return JSONResponse(description(POSTS))
+        return JSONResponse(protocol.description(POSTS))
 
     # What is computed
 
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text."""
-        body = await self._read(request, TokenizeBody)
+        body = await self._read(request, protocol.TokenizeBody)
         slots = self.models[self._model(body.model)]
         return JSONResponse({"tokens": await slots.tokens(body.content, control=body.parse_special)})
 
     async def apply_template(self, request: Request) -> Response:
         """A conversation as the model reads it."""
-        body = await self._read(request, TemplateBody)
+        body = await self._read(request, protocol.TemplateBody)
         return JSONResponse({"prompt": self.models[self._model(body.model)].render(body.messages)})
 
     async def embed(self, request: Request) -> Response:
-        """A vector for each text."""
+        """A vector for each text, one request at a time."""
         body = await self._read(request, EmbeddingBody)
         if body.model not in (None, embeddings.ENCODER):
             raise Refused(404, "model_not_found", f"Embeddings come from {embeddings.ENCODER!r} alone.", param="model")
@@ -245,27 +214,14 @@ class Gate:
         usage = {"prompt_tokens": read, "total_tokens": read}
         return JSONResponse({"object": "list", "model": embeddings.ENCODER, "data": data, "usage": usage})
 
-    async def chat(self, request: Request) -> Response:
-        """A model's answer to a conversation."""
-        body = await self._read(request, ChatBody)
-        return await self._answer(request, body, body)
-
-    async def texts(self, request: Request) -> Response:
-        """How a model goes on from texts."""
-        body = await self._read(request, TextBody)
-        return await self._answer(request, body, body)
-
-    async def responses(self, request: Request) -> Response:
-        """A model's answer, by OpenAI's newer protocol."""
-        body = await self._read(request, ResponseBody)
-        return await self._answer(request, body.chat(), body)
-
-    async def _answer(self, request: Request, asked: ChatBody | TextBody, body: Body) -> Response:
+    async def words(self, request: Request) -> Response:
+        """A model's answer to a conversation, or how it goes on from texts."""
+        body = await self._read(request, POSTS[request.url.path.removeprefix("/v1")][1])
+        asked: Any = body.chat() if isinstance(body, ResponseBody) else body
         name, guest, each = self._model(asked.model), request.state.guest, asked.n or 1
         slots, count = self.models[name], each * (1 if isinstance(asked, ChatBody) else len(asked.prompts))
-        if slots.waiting + count > MOST_WAITING:
-            told = f"{slots.waiting} requests wait before this one."
-            raise Refused(429, "queue_full", told, wait=slots.wait_seconds)
+        if (there := slots.waiting) + count > MOST_WAITING:
+            raise Refused(429, "queue_full", f"{there} requests wait before this one.", wait=slots.wait_seconds)
         guest.enter(count)
         leaving = ExitStack()
         leaving.callback(guest.leave, count)
@@ -274,126 +230,27 @@ class Gate:
             options["n_predict"] = min(options["n_predict"], self.most_new_tokens)
             prompts = await slots.prompts(asked)
             read = sum(map(len, prompts))
-            form = Responses(name, body, read) if isinstance(body, ResponseBody) else Completions(name, asked, read)
+            kind: Any = protocol.Responses if isinstance(body, ResponseBody) else protocol.Completions
+            form = kind(name, body, read)
             every = [ids for ids in prompts for _ in range(each)]
             guest.used["tokens_in"] += sum(map(len, every))
             sources = [slots.choice(place, ids, options, asked, guest.wrote) for place, ids in enumerate(every)]
             headers = {"X-Queue-Place": str(slots.waiting)}
             if asked.stream:
-                return Stream(events_of(form, sources), leaving.pop_all(), headers)
-            pieces = await while_here(request, collected(sources))
+                return lines.Stream(protocol.events_of(form, sources), leaving.pop_all(), headers)
+            pieces = await lines.while_here(request, protocol.collected(sources))
             return JSONResponse(form.whole(pieces), headers=headers)
 
 
 #: The routes that take a body: which method answers, and what it takes.
 POSTS: dict[str, tuple[str, type[Body]]] = {
-    "/chat/completions": ("chat", ChatBody),
-    "/completions": ("texts", TextBody),
-    "/responses": ("responses", ResponseBody),
+    "/chat/completions": ("words", ChatBody),
+    "/completions": ("words", TextBody),
+    "/responses": ("words", ResponseBody),
     "/embeddings": ("embed", EmbeddingBody),
-    "/tokenize": ("tokenize", TokenizeBody),
-    "/apply-template": ("apply_template", TemplateBody),
+    "/tokenize": ("tokenize", protocol.TokenizeBody),
+    "/apply-template": ("apply_template", protocol.TemplateBody),
 }
-
-
-def find(model: str) -> ModelCard:
-    """The card of a model of the catalog, or of a file."""
-    return local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
-
-
-async def collected(sources: Sequence[AsyncIterator[Piece]]) -> list[Piece]:
-    """All pieces."""
-    return [piece async for piece in merged(sources, SILENT_SECONDS) if piece is not None]
-
-
-async def events_of(form: Completions | Responses, sources: Sequence[AsyncIterator[Piece]]) -> AsyncGenerator[bytes]:
-    """A stream's events; an error after the first is one of them, since the status has gone out."""
-    for data in form.begin():
-        yield data
-    try:
-        async with aclosing(merged(sources, SILENT_SECONDS)) as pieces:
-            async for piece in pieces:
-                for data in form.event(piece) if piece else (b": the answer is on its way\n\n",):
-                    yield data
-        for data in form.finish():
-            yield data
-    except CourseError as error:
-        yield b"data: " + json.dumps(form_of(as_refused(error))).encode() + b"\n\n"
-
-
-class Stream(StreamingResponse):
-    """Events that end when the client goes, and then free what they held."""
-
-    def __init__(self, content: AsyncGenerator[bytes], leaving: ExitStack, headers: dict[str, str]) -> None:
-        super().__init__(content, headers=headers | {"Cache-Control": "no-store"}, media_type="text/event-stream")
-        self._content, self._leaving = content, leaving
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - Starlette's own
-        with self._leaving:
-            try:
-                await super().__call__(scope, receive, send)
-            finally:
-                await self._content.aclose()
-
-
-async def while_here(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns; it is stopped when the client goes."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task, left = asyncio.ensure_future(work), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        left.cancel()
-        await asyncio.gather(task, left, return_exceptions=True)
-
-
-class Impatient(H11Protocol):
-    """A connection that is closed when no whole head of a request comes in time."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts to wait."""
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        """Waits no longer once a request is being answered."""
-        super().data_received(data)
-        self._watch()
-
-    def _watch(self) -> None:
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if busy and self._late is not None:
-            self._late.cancel()
-            self._late = None
-        elif not busy and self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that no other server shares. Who connects while the models load waits in its queue."""
-    known = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, _, _, place = known[0]
-    one = socket.socket(family, kind)
-    try:
-        # On Windows SO_REUSEADDR would let two servers share a port.
-        alone = "SO_EXCLUSIVEADDRUSE" if sys.platform == "win32" else "SO_REUSEADDR"
-        one.setsockopt(socket.SOL_SOCKET, getattr(socket, alone), 1)
-        one.bind(place)
-        one.listen(256)
-    except OSError:
-        one.close()
-        raise
-    return one
 
 
 def end_with(parent: int) -> None:
@@ -408,17 +265,18 @@ def end_with(parent: int) -> None:
         os._exit(0)
 
     def until_orphaned() -> None:
-        while os.getppid() == parent:
+        while (
+            os.getppid() == parent or sys.platform == "win32"
+        ):  # which forks nothing, and tells a dead parent's number
             time.sleep(1)
         os._exit(0)
 
-    # Windows keeps the number of a parent that is gone, and forks nothing.
-    for watch in (until_closed,) if sys.platform == "win32" else (until_closed, until_orphaned):
+    for watch in (until_closed, until_orphaned):
         threading.Thread(target=watch, daemon=True).start()
 
 
 def tell(**what: Any) -> None:
-    """A line for the process that started this one."""
+    """Writes a line for the process that started this one."""
     print(json.dumps(what), flush=True)
 
 
@@ -436,7 +294,7 @@ def main() -> None:
     config = json.loads(sys.stdin.buffer.readline())
     end_with(config["parent"])
     try:
-        one = bound(config["host"], config["port"])
+        one = lines.bound(config["host"], config["port"])
         tell(port=one.getsockname()[1])
         models = {model["name"]: loaded(config, model) for model in config["models"]}
     except (CourseError, RuntimeError, OSError) as error:
@@ -444,14 +302,8 @@ def main() -> None:
         return
     gate = Gate(models, config)
     tell(ready=True)
-    options: dict[str, Any] = {
-        "http": Impatient,
-        "ws": "none",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-    }
-    uvicorn.Server(uvicorn.Config(gate.app(), **options)).run(sockets=[one])
+    options: dict[str, Any] = {"http": lines.Impatient, "ws": "none", "log_config": None, "server_header": False}
+    uvicorn.Server(uvicorn.Config(gate.app(), access_log=False, **options)).run(sockets=[one])
 
 
 if __name__ == "__main__":

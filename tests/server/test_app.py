@@ -18,6 +18,8 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from helpers.backends.remote import Key
+from helpers.backends.serving import lines, protocol
+from helpers.backends.serving.protocol import Refused
 from helpers.errors import InvalidInput
 from helpers.models import embeddings
 from helpers.server import Guest, app
@@ -413,10 +415,10 @@ def test_the_owner_reads_what_each_key_has_used(engine: PretendEngine) -> None:
 
 
 def test_an_old_request_counts_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    guest, now = app.Guest("x", requests_per_minute=1), [1000.0]
+    guest, now = app.Account("x", requests_per_minute=1), [1000.0]
     monkeypatch.setattr(app.time, "monotonic", lambda: now[0])
     guest.enter()
-    with pytest.raises(app.Refused):
+    with pytest.raises(Refused):
         guest.enter()
     now[0] += 61
     guest.enter()
@@ -436,10 +438,10 @@ def test_no_limit_is_zero_and_no_key_short() -> None:
 @pytest.fixture
 def live(engine: PretendEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """The routes behind the server's own protocol, on loopback; what is late is so after a moment."""
-    monkeypatch.setattr(app, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(lines, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(app, "BODY_SECONDS", 0.3)
-    one = app.bound("127.0.0.1", 0)
-    config = uvicorn.Config(gate(engine, guests=(OWNER,)).app(), http=app.Impatient, log_config=None)
+    one = lines.bound("127.0.0.1", 0)
+    config = uvicorn.Config(gate(engine, guests=(OWNER,)).app(), http=lines.Impatient, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [one]})
     thread.start()
@@ -457,11 +459,11 @@ def request(body: bytes = json.dumps(CHAT).encode(), **headers: Any) -> bytes:
 
 def test_silent_connections_are_closed_and_held_no_threads(live: tuple[str, int]) -> None:
     before = threading.active_count()
-    lines = [socket.create_connection(live, timeout=20) for _ in range(50)]
-    lines[0].sendall(b"POST /v1/chat/comp")
+    opened = [socket.create_connection(live, timeout=20) for _ in range(50)]
+    opened[0].sendall(b"POST /v1/chat/comp")
     assert threading.active_count() == before
-    assert [line.recv(1) for line in lines] == [b""] * 50
-    [line.close() for line in lines]
+    assert [line.recv(1) for line in opened] == [b""] * 50
+    [line.close() for line in opened]
 
 
 def test_a_body_that_does_not_come_is_refused(live: tuple[str, int]) -> None:
@@ -490,7 +492,7 @@ def test_a_client_that_leaves_frees_its_slot(live: tuple[str, int], engine: Pret
 def test_a_stream_says_in_its_silence_that_it_goes_on(
     live: tuple[str, int], engine: PretendEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.05)
     engine.pause = 0.3
     with openai.OpenAI(base_url="http://{}:{}/v1".format(*live), api_key="a-key-of-the-owner") as sdk:
         stream = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, stream=True, max_tokens=2)
@@ -502,22 +504,22 @@ def test_who_comes_to_a_full_queue_is_told_their_place(
 ) -> None:
     monkeypatch.setattr(app, "MOST_WAITING", 1)
     engine.pause = 30
-    lines = [socket.create_connection(live, timeout=20) for _ in range(4)]
-    for number, line in enumerate(lines):
+    opened = [socket.create_connection(live, timeout=20) for _ in range(4)]
+    for number, line in enumerate(opened):
         line.sendall(request(json.dumps(CHAT | {"stream": True}).encode()))
         assert until(lambda: engine.running == min(2, number + 1))  # noqa: B023
         time.sleep(0.05)
-    assert b"x-queue-place: 0" in lines[0].recv(1000).lower()
-    refused = lines[3].recv(1000)
+    assert b"x-queue-place: 0" in opened[0].recv(1000).lower()
+    refused = opened[3].recv(1000)
     assert b" 429 " in refused
     assert b"1 requests wait before this one" in refused
     assert b"retry-after: " in refused.lower()
-    [line.close() for line in lines]
+    [line.close() for line in opened]
 
 
 def test_no_two_servers_share_a_port() -> None:
-    with app.bound("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
-        app.bound("127.0.0.1", one.getsockname()[1])
+    with lines.bound("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
+        lines.bound("127.0.0.1", one.getsockname()[1])
 
 
 @pytest.mark.parametrize(("slots", "engines", "shares"), [(3, 2, [2, 1]), (4, 2, [2, 2]), (1, 1, [1])])

@@ -11,7 +11,8 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import (
     Annotated,
     Any,
@@ -25,11 +26,14 @@ from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
 from helpers.backends.serving.toolcalls import Allowed, Piece, signature
+from helpers.backends.streams import merged
 from helpers.errors import ContextOverflow, CourseError, EngineFault, ModelUnavailable, NotEnough
 from helpers.records import ModelCard, Sampling
 
 #: Choices of one request, and texts that one request for embeddings may hold.
 MOST_CHOICES, MOST_TEXTS = 8, 256
+#: The seconds of silence after which a stream sends a comment, so that nobody takes the line for dead.
+SILENT_SECONDS = 10.0
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
@@ -613,9 +617,31 @@ def description(routes: Mapping[str, tuple[str, type[Body]]]) -> dict[str, Any]:
     _, shared = models_json_schema(kinds, ref_template=template)
     answers = {code: {"description": what} for code, what in (("200", "An answer."), ("4XX", "A refusal."))}
     paths: dict[str, Any] = {}
-    for path, (name, kind) in routes.items():
+    for path, (_, kind) in routes.items():
         content = {"application/json": {"schema": {"$ref": template.format(model=kind.__name__)}}}
         body = {"required": True, "content": content}
-        paths[f"/v1{path}"] = {"post": {"operationId": name, "requestBody": body, "responses": answers}}
+        paths[f"/v1{path}"] = {
+            "post": {"operationId": path.strip("/").replace("/", "_"), "requestBody": body, "responses": answers}
+        }
     head = {"openapi": "3.1.0", "info": {"title": "The course's server", "version": "1"}}
     return head | {"paths": paths, "components": {"schemas": shared["$defs"]}}
+
+
+async def collected(sources: Sequence[AsyncIterator[Piece]]) -> list[Piece]:
+    """All pieces."""
+    return [piece async for piece in merged(sources, SILENT_SECONDS) if piece is not None]
+
+
+async def events_of(form: Completions | Responses, sources: Sequence[AsyncIterator[Piece]]) -> AsyncGenerator[bytes]:
+    """A stream's events; an error after the first is one of them, since the status has gone out."""
+    for data in form.begin():
+        yield data
+    try:
+        async with aclosing(merged(sources, SILENT_SECONDS)) as pieces:
+            async for piece in pieces:
+                for data in form.event(piece) if piece else (b": the answer is on its way\n\n",):
+                    yield data
+        for data in form.finish():
+            yield data
+    except CourseError as error:
+        yield b"data: " + json.dumps(form_of(as_refused(error))).encode() + b"\n\n"

@@ -1,0 +1,94 @@
+"""The line to a client: a port that nobody shares, a head that must come in time, and who leaves is noticed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: The seconds that a request's head may take to come.
+HEAD_SECONDS = 10.0
+_Result = TypeVar("_Result")
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that no other server shares. Who connects while the models load waits in its queue."""
+    known = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, _, _, place = known[0]
+    one = socket.socket(family, kind)
+    try:
+        # On Windows SO_REUSEADDR would let two servers share a port.
+        alone = "SO_EXCLUSIVEADDRUSE" if sys.platform == "win32" else "SO_REUSEADDR"
+        one.setsockopt(socket.SOL_SOCKET, getattr(socket, alone), 1)
+        one.bind(place)
+        one.listen(256)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+class Impatient(H11Protocol):
+    """A connection that is closed when no whole head of a request comes in time."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts to wait."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Waits no longer once a request is being answered."""
+        super().data_received(data)
+        self._watch()
+
+    def _watch(self) -> None:
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy and self._late is not None:
+            self._late.cancel()
+            self._late = None
+        elif not busy and self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+
+class Stream(StreamingResponse):
+    """Events that end when the client goes, and then free what they held."""
+
+    def __init__(self, content: AsyncGenerator[bytes], leaving: ExitStack, headers: dict[str, str]) -> None:
+        super().__init__(content, headers=headers | {"Cache-Control": "no-store"}, media_type="text/event-stream")
+        self._content, self._leaving = content, leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._leaving:
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self._content.aclose()
+
+
+async def while_here(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What the work returns; it is stopped when the client goes."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        left.cancel()
+        await asyncio.gather(task, left, return_exceptions=True)
