@@ -46,7 +46,9 @@ def raw() -> Iterator[Route]:
     path = str(sources.gguf(catalog.card(MODEL)))
     sizes = [path, str(SLOTS), str(SLOTS * CONTEXT), str(machine.threads())]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-c", RAW, *sizes], cwd=ROOT, text=True, **pipes) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", RAW, *sizes], cwd=ROOT, encoding="utf-8", errors="replace", **pipes
+    ) as process:
         assert process.stdout is not None
         yield Route("llama.cpp", process.stdout.readline().strip() + "/v1", Key("raw"))
         process.kill()
