@@ -37,6 +37,7 @@ MARKED = {
 }
 #: Files whose every test opens an engine, a server, a kernel or other processes, or trains.
 ENGINE_FILES = {
+    *("backends/test_tiny_qwen.py", "test_gpu.py"),
     *("agents/test_agent.py", "cloud/test_crowd.py", "course/test_execute.py", "engines/test_benchmark.py"),
     *("engines/test_qnn.py", "experts/test_mixture.py", "experts/test_paging.py", "experts/test_routing.py"),
     *("instruct/test_coding.py", "instruct/test_evaluate.py", "instruct/test_explorer.py", "instruct/test_offload.py"),

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from conftest import opened
 from helpers.backends import Backend, echo
@@ -116,6 +115,8 @@ def test_transformers_leaves_a_pass_at_its_next_layer(
 def test_a_gpu_that_becomes_full_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, reference: Any, card: ModelCard
 ) -> None:
+    import torch
+
     def full(**_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
