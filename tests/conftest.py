@@ -37,13 +37,16 @@ MARKED = {
 }
 #: Files whose every test opens an engine, a server, a kernel or other processes, or trains.
 ENGINE_FILES = {
-    *("backends/test_tiny_qwen.py", "test_gpu.py"),
-    *("agents/test_agent.py", "cloud/test_crowd.py", "course/test_execute.py", "engines/test_benchmark.py"),
+    *("agents/test_agent.py", "backends/test_mlx.py", "backends/test_onnx_genai.py", "backends/test_openvino.py"),
+    *("backends/test_same_model.py", "backends/test_stopping.py", "backends/test_tiny_qwen.py", "models/test_local.py"),
+    *("models/test_templates.py", "test_scoring.py", "instruct/test_decoding.py", "instruct/test_speech.py"),
+    *("cloud/test_crowd.py", "course/test_execute.py", "engines/test_benchmark.py", "vision/test_documents.py"),
     *("engines/test_qnn.py", "experts/test_mixture.py", "experts/test_paging.py", "experts/test_routing.py"),
     *("instruct/test_coding.py", "instruct/test_evaluate.py", "instruct/test_explorer.py", "instruct/test_offload.py"),
     *("making/test_corpus.py", "making/test_distillation.py", "making/test_finetuning.py", "making/test_training.py"),
     *("models/test_convert.py", "models/test_engine_files.py", "models/test_wheels.py", "server/test_serve.py"),
     *("vision/test_ocr.py", "vision/test_seeing.py", "vision/test_sight.py", "test_chat_images.py", "test_doctor.py"),
+    "test_gpu.py",
 }
 #: One engine of each kind, which the whole contract runs over; the others keep its shorter part.
 KINDS = ("echo", "llamacpp", "transformers", "openai")

@@ -26,6 +26,8 @@ from helpers.data import ROOT
 
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
+#: Plugins whose import takes seconds in each process, for tests that use neither.
+BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
 STILL = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 ONE_THREAD = {"SLM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -55,7 +57,7 @@ def after_style(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
     """The unit tests in two processes, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = " and ".join(f"not {marker}" for marker in left_out)
-    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *IN_TWO], STILL | ONE_THREAD)
+    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *IN_TWO], STILL | ONE_THREAD)
     return [unit] if quick else [unit, *notebooks()]
 
 
