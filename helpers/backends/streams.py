@@ -132,7 +132,8 @@ async def merged(sources: Sequence[AsyncIterator[_Item]], silent_seconds: float)
         left = len(tasks)
         while left:
             try:
-                item = found.get_nowait() if not found.empty() else await asyncio.wait_for(found.get(), silent_seconds)
+                async with asyncio.timeout(silent_seconds):
+                    item = await found.get()
             except TimeoutError:
                 yield None
                 continue
