@@ -144,6 +144,11 @@ class ModelCard:
         files = self.pinned.files if self.pinned and not self.path else ()
         return next((file for file in files if file.role == "gguf"), None)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers its weights are: more than its parameters where the file stores the output matrix apart."""
+        return (self.gguf.numbers if self.gguf else None) or self.parameters
+
     def __repr__(self) -> str:
         return f"ModelCard({self.name!r}, {self.parameters:,} parameters, {self.basis})"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from helpers import machine
 from helpers.backends import Backend
 from helpers.backends.remote import Key, Route, fetch
-from helpers.backends.streams import iterate
+from helpers.backends.streams import iterate, tokens_at_once
 from helpers.errors import ContextOverflow, CourseError, DamagedFile, InvalidInput
 from helpers.machine import require_memory
 from helpers.models import sources
@@ -152,16 +151,3 @@ class Engine(Backend):
 
     def close(self) -> None:
         self._server = None
-
-
-def tokens_at_once(file_bytes: int, system: str = platform.system()) -> int:
-    """How many tokens of a prompt llama.cpp reads before it looks whether it shall stop: about a second's work.
-
-    On a Mac the GPU reads, which is fast enough for llama.cpp's own number.
-
-    >>> [tokens_at_once(size, "Linux") for size in (98_000_000, 491_000_000, 1_117_000_000)]
-    [256, 64, 16]
-    """
-    if system == "Darwin":
-        return 512
-    return max(8, min(512, 1 << (2**35 // max(1, file_bytes)).bit_length() - 1))

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 from helpers.backends import Backend
+from helpers.backends.streams import tokens_at_once
 from helpers.backends.transformers import ENDS
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.machine import require_memory
@@ -20,8 +21,8 @@ from helpers.models import sources
 from helpers.models.engine_files import EXPORT_BITS, converted
 from helpers.records import Chunk, ModelCard, Prompt, Sampling
 
-#: How many tokens of a prompt a processor reads before a look whether to stop; a GPU reads four times as many.
-MLX_PREFILL_TOKENS = 128
+#: MLX takes several times as long on a processor as engines that were made for one. A GPU reads many tokens a second.
+SLOWER_ON_PROCESSORS, GPU_PREFILL_TOKENS = 4, 512
 MLX_SYSTEMS = "Apple MLX exists for macOS on Apple silicon and, computing on the processor, for Linux"
 
 
@@ -44,6 +45,17 @@ class Engine(Backend):
         self.template_tokens = {name: getattr(tokenizer, name) or "" for name in ("bos_token", "eos_token")}
         self._cache: list[Any] = []
         self._cached: list[int] = []
+        self._at_once = self._tokens_at_once()
+
+    def _tokens_at_once(self) -> int:
+        """How many tokens of a prompt are read before a look whether to stop."""
+        import mlx.core as mx
+        from mlx.utils import tree_flatten
+
+        if mx.default_device() != mx.cpu:
+            return GPU_PREFILL_TOKENS
+        weights = sum(weight.nbytes for _, weight in tree_flatten(self.model.parameters()))
+        return max(8, tokens_at_once(weights, "Linux") // SLOWER_ON_PROCESSORS)
 
     @classmethod
     def missing(cls) -> str | None:
@@ -68,7 +80,7 @@ class Engine(Backend):
         if precision not in EXPORT_BITS:
             raise InvalidInput(f"MLX here cannot compute in {precision}.", f"Choose {', '.join(EXPORT_BITS)}.")
         source = sources.folder(card)
-        require_memory(int(card.parameters * EXPORT_BITS[precision] / 8), card.title)
+        require_memory(int(card.numbers * EXPORT_BITS[precision] / 8), card.title)
         with _process_left_alone(card):
             import mlx.core as mx
             from mlx_lm.utils import load_model
@@ -127,7 +139,7 @@ class Engine(Backend):
                 for process in make_logits_processors(repetition_penalty=penalty, repetition_context_size=self.context)
             ],
             prompt_cache=self._cache,
-            prefill_step_size=MLX_PREFILL_TOKENS if mx.default_device() == mx.cpu else 4 * MLX_PREFILL_TOKENS,
+            prefill_step_size=self._at_once,
             prompt_progress_callback=look,
         )
         self._cached = list(ids)

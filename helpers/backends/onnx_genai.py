@@ -17,6 +17,7 @@ from typing import Any
 
 from helpers import images, machine
 from helpers.backends import Backend
+from helpers.backends.streams import tokens_at_once
 from helpers.backends.vocabulary import Vocabulary
 from helpers.errors import DamagedFile, InvalidInput
 from helpers.machine import require_memory
@@ -24,8 +25,6 @@ from helpers.models import engine_files, templates
 from helpers.records import Chunk, ModelCard, Prompt, Sampling, Turn
 
 CONFIG = "genai_config.json"
-#: How many tokens of a prompt are read before a look whether to stop.
-ONNX_PREFILL_TOKENS = 128
 #: What stands for the n-th image of a conversation, for each type of model that sees.
 IMAGE_TEXTS = {"phi3v": "<|image_{}|>\n", "phi4mm": "<|image_{}|>"}
 
@@ -62,6 +61,7 @@ class Engine(Backend):
                 f"ONNX Runtime cannot load {folder.name}: {engine_files.reason(error)}.",
                 "Fetch the folder again, and choose one that was built for processors (cpu).",
             ) from error
+        self._at_once = tokens_at_once(sum(file.stat().st_size for file in folder.glob("*.onnx*")))
         self._looked: tuple[tuple[Turn, ...], Any] | None = None
 
     @classmethod
@@ -131,10 +131,10 @@ class Engine(Backend):
         if self.sees:  # images and text are read in one call, which nothing ends
             generator.set_inputs(self._seen(prompt))
         else:
-            for start in range(0, len(ids), ONNX_PREFILL_TOKENS):
+            for start in range(0, len(ids), self._at_once):
                 if cancelled.is_set():
                     return
-                generator.append_tokens(list(ids[start : start + ONNX_PREFILL_TOKENS]))
+                generator.append_tokens(list(ids[start : start + self._at_once]))
         for _ in range(sampling.max_new_tokens):
             if cancelled.is_set():
                 return

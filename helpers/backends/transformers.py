@@ -64,9 +64,8 @@ class Engine(Backend):
             known = ", ".join(PRECISION_BYTES)
             raise InvalidInput(f"transformers here cannot compute in {precision}.", f"Choose {known}.")
         # Before anything is downloaded for it. A file may store more numbers than the model has parameters.
-        numbers = (card.gguf.numbers if card.gguf else None) or card.parameters
-        require_memory(numbers * PRECISION_BYTES[precision], card.title)
-        require_gpu_memory(numbers * PRECISION_BYTES[precision], card.title)
+        require_memory(card.numbers * PRECISION_BYTES[precision], card.title)
+        require_gpu_memory(card.numbers * PRECISION_BYTES[precision], card.title)
         folder = sources.folder(card)
         import torch
         from transformers import AutoTokenizer

@@ -63,17 +63,12 @@ def onnx_default(card: ModelCard) -> str:
     return "int8" if card.gguf and card.gguf.precision == "q4_k_m" else "int4"
 
 
-def _numbers(card: ModelCard) -> int:
-    """How many numbers the model's weights are: more than its parameters where the output matrix stands apart."""
-    return (card.gguf.numbers if card.gguf else None) or card.parameters
-
-
 def _onnx_bytes(card: ModelCard, precision: str) -> int:
     """About what the folder takes of disk; an embedding table that is no output matrix too stays in 32 bits."""
-    numbers, table = _numbers(card), 0
-    if card.shape and numbers > card.parameters:
+    table = 0
+    if card.shape and card.numbers > card.parameters:
         table = 4 * card.shape.vocabulary * card.shape.hidden
-    return int(numbers * ONNX_PRECISIONS[precision]) + table
+    return int(card.numbers * ONNX_PRECISIONS[precision]) + table
 
 
 def openvino(card: ModelCard) -> Path:
@@ -117,7 +112,7 @@ def _build_onnx(card: ModelCard, source: Path, part: Path, precision: str, made_
     """Runs the builder in a process of its own: what it takes of memory is free again afterwards."""
     from tqdm import tqdm
 
-    require_memory(_numbers(card) * BUILDER_BYTES + BUILDER_BASE, f"Building {card.title} as an ONNX folder")
+    require_memory(card.numbers * BUILDER_BYTES + BUILDER_BASE, f"Building {card.title} as an ONNX folder")
     scratch = part.with_name(f"{part.name}.cache")
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", "", "-i", str(source), "-o", str(part)]
     command += ["-p", precision, "-e", "cpu", "-c", str(scratch), "--extra_options", "hf_remote=false"]
@@ -238,7 +233,7 @@ def converted(card: ModelCard, source: Path, precision: str) -> Path:
         files.home() / f"{card.name}-mlx-{precision}",
         lambda part: _convert(source, part, precision, card.title, origin),
         lambda made: convert.is_whole(made, source_sha256=origin),
-        size=int(card.parameters * EXPORT_BITS[precision] / 8),
+        size=int(card.numbers * EXPORT_BITS[precision] / 8),
         what=f"{card.title} for MLX in {precision}",
     )
 

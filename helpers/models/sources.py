@@ -85,7 +85,7 @@ def _converted(card: ModelCard) -> Path:
         home() / f"{card.name}{'-instruct' if card.embedded else ''}-bf16",
         lambda part: convert.gguf_to_folder(gguf(card), part, context=context),
         lambda made: convert.is_whole(made, source_sha256=file.sha256),
-        size=2 * (file.numbers or card.parameters) + BESIDE_WEIGHTS,
+        size=2 * card.numbers + BESIDE_WEIGHTS,
         what=f"{card.title} as a transformers folder",
     )
 

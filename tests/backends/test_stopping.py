@@ -14,8 +14,7 @@ import pytest
 
 from conftest import opened
 from helpers.backends import Backend, echo
-from helpers.backends.llamacpp import tokens_at_once
-from helpers.backends.streams import iterate
+from helpers.backends.streams import iterate, tokens_at_once
 from helpers.chat import Chat, Stream
 from helpers.errors import NotEnoughMemory
 from helpers.instruct.chatbox import ChatBox
@@ -145,7 +144,6 @@ def test_onnx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, card: ModelCar
 
 def test_mlx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, phi_folder: Any) -> None:
     engine: Any = opened("mlx", phi_folder).backend
-    from helpers.backends import mlx
 
     class Counting:
         """The model, which counts its passes."""
@@ -163,7 +161,7 @@ def test_mlx_reads_part_by_part(monkeypatch: pytest.MonkeyPatch, phi_folder: Any
         def __getattr__(self, name: str) -> Any:
             return getattr(self._model, name)
 
-    monkeypatch.setattr(mlx, "MLX_PREFILL_TOKENS", 4)
+    monkeypatch.setattr(engine, "_at_once", 4)
     monkeypatch.setattr(engine, "model", Counting(engine.model))
     ids = engine.tokenize("What is the capital of Sweden? " * 4)
     assert list(engine._run(ids, Sampling(max_new_tokens=4), False)) == []
