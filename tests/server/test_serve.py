@@ -159,6 +159,16 @@ def test_a_whole_answer_to_typed_control_tokens_has_the_chat_form(client: Any, s
     assert answer.choices[0].message.content
 
 
+def test_several_models_answer_by_name_one_of_them_a_file(card: Any) -> None:
+    file = sources.gguf(card)
+    with serve(models=[card.name, file], slots=1, context=256, engines=1) as server:
+        assert server.models == ["smollm2-135m", file.name]
+        told = fetch(server.route, "/chat/completions", ASK | {"model": file.name, "max_tokens": 4}, seconds=60)
+        assert told["model"] == file.name
+        with open_chat(card.name, provider="local") as chat:
+            assert "Stockholm" in chat.say(MESSAGES[0]["content"], max_new_tokens=16).text
+
+
 # Keys and limits
 
 

@@ -101,7 +101,9 @@ class Allowed:
                 rules[f"form_{place}"] = one + (f' ("\\n" {one}){{0,{MOST_CALLS - 1}}}' if self.several else "")
             rules["call"] = " | ".join(f"call_{place}" for place in range(len(self.told)))
         for place, function in enumerate(self.told):
-            opened = json.dumps(f'{{"name": "{function["name"]}", "arguments": ')
+            # In pieces as JSON has them: the lexer would not go back from a longer one to an object of the schema.
+            parts = ("{", '"name"', ": ", f'"{function["name"]}"', ", ", '"arguments"', ": ")
+            opened = " ".join(json.dumps(part) for part in parts)
             form = json.dumps({"type": "object", **(function.get("parameters") or _NOTHING), **_SPACING})
             rules[f"call_{place}"] = f'{opened} %json {form} "}}"'
         return checked("\n".join(["%llguidance {}", start, *(f"{name}: {rule}" for name, rule in rules.items())]))
