@@ -119,6 +119,17 @@ def test_scores_of_a_model_of_unknown_size_are_kept_without_one():
     assert sizes["phi-3-mini"] == 3_821_079_552
 
 
+def test_a_road_tells_what_it_costs_and_loses_little_where_the_course_takes_it():
+    rows = catalog.roads("qwen2.5-coder-0.5b")
+    assert {row["engine"] for row in rows} >= {"llamacpp", "transformers", "onnx-genai", "openvino"}
+    assert all(row["disk_mb"] > 0 and row["note"].endswith(".") for row in rows)
+    own = rows[0]["perplexity"]
+    for row in rows[1:]:
+        assert row["making_seconds"] > 0 < row["making_gib"]
+        assert row["precision"] == "int4" or row.get("perplexity", own) < 1.01 * own
+    assert catalog.roads("gpt-4") == []
+
+
 def test_training_tokens_are_told_where_published():
     assert catalog.training_tokens("gpt-3") == (300_000_000_000, "arXiv:2005.14165, table 2.1")
     assert catalog.training_tokens("mistral-7b") is None
