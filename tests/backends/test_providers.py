@@ -89,6 +89,7 @@ def test_a_server_of_another_process_is_found_by_its_note(tmp_path: Path, monkey
     assert route("local") == Route("this course's own server", "http://127.0.0.1:9/v1", Key("k"))
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("told", [{"status": "ok", "run": "of another"}, {"status": "ok"}, None])
 def test_the_note_of_a_server_that_is_gone_gives_its_key_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str] | None

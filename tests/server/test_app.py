@@ -225,6 +225,7 @@ def test_a_result_goes_back_in_the_models_own_template(template: str, told: list
     assert [part for part in told if part not in prompt] == []
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_that_was_answered_is_not_made_again(client: TestClient, engine: PretendEngine, stream: bool) -> None:
     engine.text = '{"name": "calculator", "arguments": {"e":"2"}}'
@@ -249,6 +250,7 @@ def test_control_tokens_in_a_tool_are_refused_and_in_words_are_text(engine: Pret
 # What may pass
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("path", BODIES)
 def test_an_unknown_field_is_refused_by_name(client: TestClient, path: str) -> None:
     answer = post(client, path, **BODIES[path], n_predict=400)
@@ -288,12 +290,14 @@ def test_what_cannot_be_used_is_refused_in_openais_form(client: TestClient, path
     assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"a": NaN}', b'{"messages": ' + b"[" * 200_000])
 def test_what_is_no_json_object_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/chat/completions", content=body)
     assert (answer.status_code, "error" in answer.json()) == (400, True)
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("wanted", [{"max_tokens": 400}, {"max_completion_tokens": 400}, {}, {"n": 2}])
 def test_no_name_of_the_limit_goes_beyond_it(client: TestClient, engine: PretendEngine, wanted: dict[str, Any]) -> None:
     post(client, "/v1/chat/completions", **CHAT, **wanted)
@@ -328,6 +332,7 @@ def test_a_prompt_that_fills_a_slot_is_refused(client: TestClient) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
+@pytest.mark.fault("the course's own server")
 def test_a_huge_body_is_refused(client: TestClient) -> None:
     assert client.post("/v1/chat/completions", content=b" " * (app.MOST_BYTES + 1)).status_code == 413
 
@@ -359,6 +364,7 @@ def test_only_what_belongs_to_the_client_is_told(client: TestClient) -> None:
     assert post(client, "/tokenize", content="ab").json() == {"tokens": [97, 98]}
 
 
+@pytest.mark.fault("the course's own server")
 def test_a_thousand_generated_bodies_end_in_an_answer_or_a_refusal(client: TestClient) -> None:
     draw = random.Random(5)
     odd = [None, True, -1, 0, 10**30, 1.5, "", "x", [], [[]], {}, {"type": "x"}, "\ud83d", [1], ["a"] * 9]
@@ -382,6 +388,7 @@ def test_a_key_is_known_in_any_case_of_bearer(client: TestClient, scheme: str) -
     assert client.get("/v1/models", headers=headers).status_code == 200
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("header", ["", "Bearer ", "Basic a-key-of-the-owner", "Bearer key", f"Bearer {OWNER.digest}"])
 def test_any_other_header_is_refused_before_the_body_is_read(client: TestClient, header: str) -> None:
     answer = client.post("/v1/chat/completions", content=b"no json", headers={"Authorization": header})
@@ -457,6 +464,7 @@ def request(body: bytes = json.dumps(CHAT).encode(), **headers: Any) -> bytes:
     return f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
+@pytest.mark.fault("the course's own server")
 def test_silent_connections_are_closed_and_held_no_threads(live: tuple[str, int]) -> None:
     before = threading.active_count()
     opened = [socket.create_connection(live, timeout=20) for _ in range(50)]
@@ -466,10 +474,19 @@ def test_silent_connections_are_closed_and_held_no_threads(live: tuple[str, int]
     [line.close() for line in opened]
 
 
+@pytest.mark.fault("the course's own server")
 def test_a_body_that_does_not_come_is_refused(live: tuple[str, int]) -> None:
     with socket.create_connection(live, timeout=20) as line:
         line.sendall(request(Content_Length=500))
         assert b" 408 " in line.recv(1000)
+
+
+def test_who_has_no_key_and_goes_on_sending_is_cut_off(live: tuple[str, int]) -> None:
+    with socket.create_connection(live, timeout=20) as line:
+        line.sendall(request(b"{", Authorization="Bearer wrong", Content_Length=10**6))
+        assert b" 401 " in line.recv(1000)
+        with pytest.raises(OSError, match="roken pipe|reset|abort"):
+            until(lambda: line.send(b" ") == 0, seconds=20)
 
 
 def test_a_body_in_chunks_is_read(live: tuple[str, int]) -> None:
@@ -480,6 +497,7 @@ def test_a_body_in_chunks_is_read(live: tuple[str, int]) -> None:
         assert b" 200 " in line.recv(1000)
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_slot(live: tuple[str, int], engine: PretendEngine, stream: bool) -> None:
     engine.pause = 30
@@ -499,6 +517,7 @@ def test_a_stream_says_in_its_silence_that_it_goes_on(
         assert b"\n: the answer is on its way\n" in b"\n" + b"".join(stream.response.iter_bytes())
 
 
+@pytest.mark.fault("the course's own server")
 def test_who_comes_to_a_full_queue_is_told_their_place(
     live: tuple[str, int], engine: PretendEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +536,7 @@ def test_who_comes_to_a_full_queue_is_told_their_place(
     [line.close() for line in opened]
 
 
+@pytest.mark.fault("the course's own server")
 def test_no_two_servers_share_a_port() -> None:
     with lines.bound("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
         lines.bound("127.0.0.1", one.getsockname()[1])

@@ -118,6 +118,7 @@ def test_a_small_model_calls_a_tool_and_tells_its_result(client: Any, server: Se
     assert "ain" in answer.choices[0].message.content
 
 
+@pytest.mark.fault("the course's own server")
 def test_a_schema_that_no_answer_can_be_held_to_is_refused(client: Any, server: Server) -> None:
     import openai
 
@@ -237,6 +238,7 @@ def test_keys_of_a_class_are_made_once_and_only_their_hashes_kept(tmp_path: Path
     assert os.name == "nt" or not [one for one in tmp_path.iterdir() if one.stat().st_mode & 0o077]
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -326,6 +328,7 @@ FORKED = PROGRAM.replace("time.sleep(600)", "import os; os.fork() or os.close(1)
 NO_FORK = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 
 
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("program", [PROGRAM, pytest.param(FORKED, marks=NO_FORK)])
 def test_no_server_is_left_when_its_kernel_is_killed(program: str) -> None:
     with start("-c", program) as kernel:
@@ -396,6 +399,7 @@ def test_a_server_for_others_needs_keys_and_limits_that_are_numbers(wrong: list[
         __main__.main(wrong)
 
 
+@pytest.mark.fault("the course's own server")
 def test_a_limit_of_nothing_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "class.csv").write_text("ada,a-key-of-sixteen\n")
     assert __main__.main(["--class", str(tmp_path / "class.csv"), "--per-minute", "0"]) == 1
