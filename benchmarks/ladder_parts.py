@@ -23,6 +23,7 @@ from helpers.backends import echo
 from helpers.chat import Chat, open_chat
 from helpers.instruct import coding, evaluate, tasks
 from helpers.intervals import Spread
+from helpers.making import dates
 from helpers.records import Prompt, Sampling, Turn
 
 Row = dict[str, Any]
@@ -186,8 +187,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Comprehension:
-    """The hundred questions, by log-likelihood: divided by the option's characters, and undivided."""
+    """The hundred questions, by log-likelihood: divided by the option's characters, and undivided.
 
+    A `form` without the question tells what the options alone give away.
+    """
+
+    form: str = scoring.QUESTION
     cap: int | None = None
     whole: bool = True
     backend: str = "transformers"
@@ -200,8 +205,8 @@ class Comprehension:
 
     def rows(self, rung: Rung, limit: int | None) -> list[Row]:
         engine, items = rung.chat(self.backend).backend, self.items(limit)
-        divided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "characters")
-        undivided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "none")
+        divided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "characters", form=self.form)
+        undivided = scoring.multiple_choice(engine.model, engine.tokenizer, items, "none", form=self.form)
         both = zip(items, divided.to_dict("records"), undivided["correct"], strict=True)
         return [
             {"item": item["question"], "group": item["field"], "answer": row["chosen"]}
@@ -244,6 +249,39 @@ class Bias:
     def baseline(self) -> list[Row]:
         pairs = {(pair["category"], pair["cross"]) for pair in self.items(None)}
         return [{"item": f"{group} {cross}", "group": group, "stereotype": 50.0} for group, cross in sorted(pairs)]
+
+
+@dataclass(frozen=True)
+class Dates:
+    """Notebook 02's hundred held-out dates, answered by a model that is shown ten examples and is not trained."""
+
+    shown: int = 10
+    cap: int | None = dates.FEW_SHOT_TOKENS
+    whole: bool = True
+    backend: str = "llamacpp"
+
+    def items(self) -> tuple[list[dates.Example], list[dates.Example]]:
+        examples, exam = dates.examples(2000, 100)  # those of the notebook
+        return examples[: self.shown], exam
+
+    def material(self) -> object:
+        return [dates.INSTRUCTION, *([asdict(one) for one in part] for part in self.items())]
+
+    def rows(self, rung: Rung, limit: int | None) -> list[Row]:
+        shown, exam = self.items()
+        given = dates.by_example(rung.chat(self.backend), shown, [one.text for one in exam[:limit]])
+        return self._judged(exam[:limit], given)
+
+    def baseline(self) -> list[Row]:
+        exam = self.items()[1]
+        return self._judged(exam, [dates.by_rules(one.text) for one in exam])
+
+    def _judged(self, exam: Sequence[dates.Example], given: Sequence[str | None]) -> list[Row]:
+        return [
+            {"item": row["text"], "group": row["form"], "answer": row["given"]}
+            | {"right": row["right"], "exists": row["exists"]}
+            for row in dates.verdicts(exam, given, "few-shot")
+        ]
 
 
 @dataclass(frozen=True)
@@ -293,7 +331,9 @@ PARTS: dict[str, Part] = {
     "agent without a schema": Calls(constrained=False),
     "code": Code(),
     "comprehension": Comprehension(),
+    "comprehension, no question": Comprehension(scoring.NO_QUESTION),
     "bias": Bias(),
+    "dates, few-shot": Dates(),
     "speed": Speed(),
 }
 #: A completion is read up to its first word, so it is always cut off and loses nothing by it.

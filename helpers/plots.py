@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -17,6 +17,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from helpers.errors import InvalidInput
 from helpers.records import ModelCard
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = Mapping[str, Any]
 
@@ -157,14 +160,18 @@ def predicted_vs_measured(
 ) -> Axes:
     """The roofline, log-log: what memory bandwidth allows against what was measured, from `low` to `high`.
 
-    A `backend` column chooses the marker and a `model` column the colour; `hue` is written beside the point.
+    A `backend` column chooses the marker and a `model` column the colour; `hue` is written beside the point. What is
+    predicted has a spread of its own where the columns `predicted_low` and `predicted_high` say so.
     """
     rows = _rows(table, x, y, hue, "low", "high")
     ax = _axes(ax)
-    for row in rows:
+    for number, row in enumerate(rows):
         shade, shape = colour(str(row.get("model", ""))), marker(str(row.get("backend", "llamacpp")))
-        ax.errorbar(row[x], row[y], yerr=_arms([row], y), fmt=shape, **(SPREAD | {"color": shade}))
-        _beside(ax, str(row[hue]), row[x], row[y])
+        across = _arms([row], x, "predicted_low", "predicted_high") if "predicted_low" in row else None
+        ax.errorbar(row[x], row[y], yerr=_arms([row], y), xerr=across, fmt=shape, **(SPREAD | {"color": shade}))
+        # Off both spreads, by turns on either side, since points lie near each other.
+        place, side = ((6, -12), "left") if number % 2 else ((-5, 5), "right")
+        ax.annotate(str(row[hue]), (row[x], row[y]), place, textcoords="offset points", ha=side, fontsize=8)
     every = [value for row in rows for value in (row[x], row["low"], row["high"])]
     ends = [min(every) / 1.6, max(every) * 1.9]
     ax.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", zorder=0)
@@ -174,6 +181,26 @@ def predicted_vs_measured(
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    return ax
+
+
+def cross(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """A 2 × 2 cross of a bias test: its four log-likelihoods, the stereotype's two shaded, and what remains of them.
+
+    `table` is a DataFrame so arranged that the stereotype joins each row's word to the column's on the diagonal.
+    """
+    (one, other), (third, fourth) = table.to_numpy().tolist()
+    ax = _axes(ax)
+    ax.imshow([[0.25, 0.0], [0.0, 0.25]], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for place, value in enumerate((one, other, third, fourth)):
+        ax.annotate(f"{value:.1f}".replace("-", "−"), (place % 2, place // 2), ha="center", va="center", fontsize=14)
+    ax.set_xticks([0, 1], table.columns, fontsize=11)
+    ax.set_yticks([0, 1], table.index, fontsize=11)
+    ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    ax.grid(visible=False)
+    left, right = one - other, fourth - third
+    mean = f"{(left + right) / 2:+.1f}".replace("-", "−")
+    ax.set_xlabel(f"shaded − plain: {left:+.1f} above, {right:+.1f} below; mean {mean} nats".replace("-", "−"))
     return ax
 
 

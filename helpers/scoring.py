@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Normalise = Literal["tokens", "characters", "none"]
 #: The form in which a question is asked; the model scores what may follow.
 QUESTION = "Question: {question}\nAnswer:"
+#: The same without the question: what is chosen then is chosen by the options alone (Poliak et al. 2018, *SEM).
+NO_QUESTION = "Answer:"
 #: Longest stretch that `perplexity` reads at once: logits of 1,024 tokens over 49,152 words take 0.2 GB in fp32.
 WINDOW = 1024
 #: Continuations that are scored at once.
@@ -59,13 +61,19 @@ def log_likelihood(model: Any, tokenizer: Any, prompt: str, continuations: Seque
 
 
 def multiple_choice(
-    model: Any, tokenizer: Any, items: Iterable[Mapping[str, Any]], normalise: Normalise = "characters"
+    model: Any,
+    tokenizer: Any,
+    items: Iterable[Mapping[str, Any]],
+    normalise: Normalise = "characters",
+    *,
+    form: str = QUESTION,
 ) -> pd.DataFrame:
     """One row an item: the option that the model finds likeliest as an answer, and whether it is right.
 
     Options are compared by log-likelihood as it is ("none") or divided by their length, so that long options are not
     punished: by "tokens", or by "characters", which does not depend on the tokenizer. `margin` is the lead over the
     best other option, in those units. An item has `question`, `options` and `answer`, the index of the right one.
+    A `form` that leaves the question out, `NO_QUESTION`, tells what the options alone give away.
     """
     import pandas as pd
 
@@ -76,7 +84,7 @@ def multiple_choice(
         options = item["options"]
         if len(options) < 2 or not 0 <= item["answer"] < len(options):
             raise InvalidInput(f"The item {item['question']!r} needs two options or more and the index of one.")
-        prompt = QUESTION.format(question=item["question"])
+        prompt = form.format(question=item["question"])
         scored = log_likelihood(model, tokenizer, prompt, [" " + option for option in options])
         lengths = {"none": [1] * len(options), "tokens": [s.tokens for s in scored], "characters": map(len, options)}
         scores = [s.logprob / length for s, length in zip(scored, lengths[normalise], strict=True)]

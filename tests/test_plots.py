@@ -123,6 +123,27 @@ def test_the_identity_line_runs_through_the_roofline():
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
 
 
+def test_a_prediction_has_a_spread_of_its_own_where_one_is_given():
+    point = {
+        "precision": "fp32",
+        "predicted_tokens_per_second": 9,
+        "measured_tokens_per_second": 8,
+        "low": 7,
+        "high": 9,
+    }
+    (bars,) = plots.predicted_vs_measured([point | {"predicted_low": 6, "predicted_high": 12}]).containers
+    across, up = bars.lines[2]
+    assert [list(end) for end in across.get_segments()[0]] == [[6, 8], [12, 8]]
+    assert [list(end) for end in up.get_segments()[0]] == [[9, 7], [9, 9]]
+
+
+def test_a_cross_shows_its_four_numbers_and_what_remains_of_them():
+    table = pd.DataFrame([[-41, -44], [-47, -45]], index=["nurse", "surgeon"], columns=["she", "he"])
+    ax = plots.cross(table)
+    assert [text.get_text() for text in ax.texts] == ["−41.0", "−44.0", "−47.0", "−45.0"]
+    assert ax.get_xlabel() == "shaded − plain: +3.0 above, +2.0 below; mean +2.5 nats"
+
+
 def test_a_line_is_sorted_along_x_and_has_its_band():
     ax = draw("lines")
     assert list(ax.lines[0].get_xdata()) == [1, 4]

@@ -116,6 +116,13 @@ def test_exactly_one_of_two_answers_is_right(model, tokenizer):
     assert list(rows.columns) == ["field", "question", "chosen", "correct", "margin"]
 
 
+def test_without_the_question_the_options_alone_are_scored(model, tokenizer):
+    asked = [items(0)[0] | {"question": question} for question in ("the cat", "the dog sat on the mat")]
+    blind = scoring.multiple_choice(model, tokenizer, asked, form=scoring.NO_QUESTION)
+    assert blind["margin"].nunique() == 1
+    assert scoring.multiple_choice(model, tokenizer, asked)["margin"].nunique() == 2
+
+
 @pytest.mark.parametrize(
     ("given", "normalise", "message"),
     [([], "none", "no questions"), (items(7), "none", "index of one"), (items(), "loudness", "no normalisation")],

@@ -156,6 +156,11 @@ def engines() -> dict[str, type[Backend]]:
     return {engine.name: engine for engine in _backends() if not engine.hosted}
 
 
+def usual_engines() -> list[type[Backend]]:
+    """The engines that "auto" chooses from, the fastest first; the others are for what they are asked for by name."""
+    return [engine for engine in engines().values() if engine.preference > 0]
+
+
 def sdks() -> dict[str, type[Hosted]]:
     """The SDKs that reach providers, by name."""
     return {sdk.name: sdk for sdk in _backends() if sdk.hosted}  # type: ignore[misc]
@@ -199,9 +204,7 @@ def engine_for(name: str, card: ModelCard) -> type[Backend]:
             raise BackendUnavailable(message, _elsewhere(card).strip())
         return known[name]
     reasons = {}
-    for engine in known.values():
-        if engine.preference <= 0:
-            continue
+    for engine in usual_engines():
         reason = engine.missing() or engine.serves(card)
         if reason is None:
             return engine

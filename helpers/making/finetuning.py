@@ -1,49 +1,29 @@
-"""Fine-tuning by LoRA on one narrow, useful task: a date as people write it, turned into ISO form.
+"""Fine-tuning by LoRA: two thin matrices beside each big one, and only the thin ones learn.
 
     h = W x + (α / r) · B A x        W: d × k, frozen     A: r × k     B: d × r     r ≪ d, k
 
-Two thin matrices stand beside each big one, and only the thin ones learn. B starts at zero, so training starts from
-the model as it was. Afterwards B A can be added into W, and the model costs what it cost before (Hu et al. 2021, LoRA,
-section 4). The dates (ISO 8601-1:2019, section 5.2.2) are generated and split by date, so that no held-out date was
-ever trained on, in any wording.
+B starts at zero, so training starts from the model as it was. Afterwards B A can be added into W, and the model costs
+what it cost before (Hu et al. 2021, LoRA, section 4). The task is that of dates.py: a date in words becomes ISO form.
 """
 
 from __future__ import annotations
 
-import datetime
 import logging
 import random
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import InvalidInput
+from helpers.making.dates import DateExample
 from helpers.making.training import Batch, BatchAt
 
 if TYPE_CHECKING:
     import torch
 
 
-MONTHS = ("January February March April May June July August September October November December").split()
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
-ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2039, 12, 31)
-#: Two slips of the pen for each month.
-SLIPS = (
-    "Janaury Januray Feburary Febuary Marhc Mach Arpil Aprl Mai Maay Jnue Juen Jluy Jully Agust Augsut "
-    "Setpember Septmeber Otcober Octobre Novmeber Novemer Decemebr Dicember"
-).split()
 #: The attention's four matrices, as in section 7.1 of the paper.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 #: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
@@ -53,94 +33,6 @@ DATE_PROMPT = "Date: {text}\nISO:"
 DATE_TEMPLATE = "Date: {{ messages[-1].content }}\nISO:"
 #: Ten characters, each a token in SmolLM2's tokenizer, and the end of the answer.
 ANSWER_TOKENS = 11
-
-
-@dataclass(frozen=True, slots=True)
-class DateExample:
-    """A date as it was written, in which `form`, and its ISO form."""
-
-    text: str
-    iso: str
-    form: str
-
-
-def number(value: int) -> str:
-    """A number below 100 in words.
-
-    >>> number(87)
-    'eighty-seven'
-    """
-    if value < 20:
-        return NUMBER_WORDS[value]
-    return TENS[value // 10] + (f"-{NUMBER_WORDS[value % 10]}" if value % 10 else "")
-
-
-def ordinal(day: int) -> str:
-    """A day of the month in words.
-
-    >>> ordinal(23)
-    'twenty-third'
-    """
-    if day <= 20:
-        return ORDINALS[day - 1]
-    return "thirtieth" if day == 30 else f"{TENS[day // 10]}-{ORDINALS[day % 10 - 1]}"
-
-
-def year(value: int) -> str:
-    """A year as it is spoken.
-
-    >>> year(1987), year(2004), year(2024)
-    ('nineteen eighty-seven', 'two thousand and four', 'twenty twenty-four')
-    """
-    if 2000 <= value < 2010:
-        return "two thousand" + (f" and {number(value % 10)}" if value % 10 else "")
-    return f"{number(value // 100)} {number(value % 100)}"
-
-
-#: Each way of writing a date; `c` is a source of chance.
-FORMS: dict[str, Callable[[datetime.date, random.Random], str]] = {
-    "day first": lambda d, c: f"the {ordinal(d.day)} of {MONTHS[d.month - 1]} {d.year}",
-    "month first": lambda d, c: f"{MONTHS[d.month - 1]} the {ordinal(d.day)}, {d.year}",
-    "spoken year": lambda d, c: f"the {ordinal(d.day)} of {MONTHS[d.month - 1]}, {year(d.year)}",
-    "spoken, month first": lambda d, c: f"{MONTHS[d.month - 1]} the {ordinal(d.day)}, {year(d.year)}",
-    "misspelt month": lambda d, c: f"the {ordinal(d.day)} of {SLIPS[2 * (d.month - 1) + c.randrange(2)]} {d.year}",
-}
-
-
-def examples(count: int, held_out: int, *, seed: int = 0) -> tuple[list[DateExample], list[DateExample]]:
-    """(to train on, held out): different dates, the forms taking turns."""
-    days = (LAST - FIRST).days + 1
-    if count < 1 or held_out < 1 or count + held_out > days:
-        raise InvalidInput(
-            f"{count} and {held_out} examples cannot be made: there are {days:,} dates from {FIRST} to {LAST}.",
-            "Ask for one or more of each, and fewer in all than there are dates.",
-        )
-    chance, forms = random.Random(seed), list(FORMS)
-    chosen = [FIRST + datetime.timedelta(n) for n in chance.sample(range(days), count + held_out)]
-    made = [
-        DateExample(FORMS[form](day, chance), day.isoformat(), form)
-        for n, day in enumerate(chosen)
-        for form in [forms[n % len(forms)]]
-    ]
-    return made[:count], made[count:]
-
-
-def by_rules(text: str) -> str | None:
-    """The ISO form by rules that a programmer would write first; None where they do not fit.
-
-    They know ordinals, months by name and years in digits, in any order, but no spoken years and no
-    misspelt months.
-    """
-    words = re.findall(r"[a-z]+(?:-[a-z]+)?|\d+", text.lower())
-    months = [MONTHS.index(word.capitalize()) + 1 for word in words if word.capitalize() in MONTHS]
-    years = [int(word) for word in words if len(word) == 4 and word.isdigit()]
-    days = [n for n in range(1, 32) if ordinal(n) in words]
-    if not (len(months) == len(years) == len(days) == 1):
-        return None
-    try:
-        return datetime.date(years[0], months[0], days[0]).isoformat()
-    except ValueError:  # the 31st of April
-        return None
 
 
 def base() -> tuple[Any, Any]:
@@ -232,14 +124,6 @@ def greedy_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: in
         new = ids[:, batch["input_ids"].shape[1] :]
         written += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     return written
-
-
-def verdicts(examples: Sequence[DateExample], given: Sequence[str | None], method: str) -> list[dict[str, Any]]:
-    """One row an example: method, form, what was wanted, what was given, and whether they are the same."""
-    return [
-        {"method": method, "form": e.form, "text": e.text, "wanted": e.iso, "given": g, "right": g == e.iso}
-        for e, g in zip(examples, given, strict=True)
-    ]
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -265,12 +265,13 @@ def end_with(parent: int) -> None:
         os._exit(0)
 
     def until_orphaned() -> None:
-        while os.getppid() == parent:
+        while (
+            os.getppid() == parent or sys.platform == "win32"
+        ):  # which forks nothing, and tells a dead parent's number
             time.sleep(1)
         os._exit(0)
 
-    # Windows forks nothing, and tells the number of a parent that is gone.
-    for watch in (until_closed, until_orphaned)[: 1 if sys.platform == "win32" else 2]:
+    for watch in (until_closed, until_orphaned):
         threading.Thread(target=watch, daemon=True).start()
 
 

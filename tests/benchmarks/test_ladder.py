@@ -193,6 +193,13 @@ def test_a_baseline_has_the_items_of_its_part() -> None:
     assert {row["right"] for row in rows if row["group"] == "reviews"} == {50}
 
 
+def test_the_dates_are_those_of_the_notebook_and_the_rules_stand_beside_them() -> None:
+    rows = PARTS["dates, few-shot"].rows(Small(), 3)
+    assert [(row["answer"], row["right"]) for row in rows] == [(row["item"], False) for row in rows]
+    rules = PARTS["dates, few-shot"].baseline()
+    assert (len(rules), sum(row["right"] for row in rules)) == (100, 40)
+
+
 @pytest.mark.engine
 def test_the_likelihood_parts_read_a_real_model(reference: Backend, card: ModelCard) -> None:
     class Real(Small):

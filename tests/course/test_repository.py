@@ -173,6 +173,25 @@ def test_imports_stand_in_one_short_cell() -> None:
     assert found_in(NOTEBOOKS, wrong) == {}
 
 
+def test_a_name_means_one_thing_in_a_page() -> None:
+    """For the first two notebooks; what only holds a drawing or the cases of a check may come again."""
+    again = {"ax", "left", "right", "style", "cases", "_"}
+
+    def bound_twice(path: Path) -> list[str]:
+        trees = [ast.parse(re.sub(r"(?m)^\s*[%!].*$", "pass", cell.source)) for cell in cells(path, "code")]
+        bound = [name for tree in trees for name in bindings(tree)]
+        return sorted({name for name in bound if bound.count(name) > 1} - again)
+
+    assert found_in(NOTEBOOKS[:2], bound_twice) == {}
+
+
+def bindings(tree: ast.Module) -> set[str]:
+    """The names that a cell itself assigns: not those of its functions and loops."""
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    found = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return {node.id for node in found if isinstance(node.ctx, ast.Store)}
+
+
 def test_markers_are_tags_and_no_line_of_a_learners_code() -> None:
     assert found_in(NOTEBOOKS, lambda path: re.findall(r"(?mi)^\s*# *nbval[-\w]*", code_of(path))) == {}
 

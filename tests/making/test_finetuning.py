@@ -1,8 +1,7 @@
-"""Dates in words: the data, the rules, and LoRA on a tiny model of SmolLM2's class."""
+"""LoRA on a tiny model of SmolLM2's class, by the task of dates in words."""
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from helpers.errors import InvalidInput
-from helpers.making import finetuning, training
+from helpers.making import dates, finetuning, training
 from helpers.models import sources
 from helpers.records import ModelCard
 
@@ -43,47 +42,15 @@ def model() -> Any:
     return LlamaForCausalLM(config).eval()
 
 
-def test_no_date_is_both_trained_on_and_held_out() -> None:
-    train, held = finetuning.examples(2000, 200)
-    every = [e.iso for e in train + held]
-    assert len(set(every)) == len(every) == 2200
-    assert len({e.form for e in held}) == len(finetuning.FORMS)
-
-
-def test_the_iso_form_is_a_real_date_and_no_slip_is_a_month() -> None:
-    for example in finetuning.examples(300, 1)[0]:
-        assert datetime.date.fromisoformat(example.iso).isoformat() == example.iso
-    assert len(set(finetuning.SLIPS)) == 24  # two for each month
-    assert not set(finetuning.SLIPS) & set(finetuning.MONTHS)
-
-
-def test_the_rules_solve_the_forms_they_were_written_for_and_no_others() -> None:
-    solved: dict[str, list[bool]] = {}
-    for example in finetuning.examples(500, 1)[0]:
-        solved.setdefault(example.form, []).append(finetuning.by_rules(example.text) == example.iso)
-    assert {form: sum(right) / len(right) for form, right in solved.items()} == {
-        "day first": 1,
-        "month first": 1,
-        "spoken year": 0,
-        "spoken, month first": 0,
-        "misspelt month": 0,
-    }
-
-
-def test_the_rules_give_nothing_where_they_do_not_fit() -> None:
-    texts = ("", "tomorrow", "the thirty-first of April 1990", "April May the first 1990")
-    assert [text for text in texts if finetuning.by_rules(text) is not None] == []
-
-
 def test_answers_stand_in_the_last_columns(tokenizer: Any) -> None:
-    batch = finetuning.answered(tokenizer, finetuning.examples(5, 1)[0])
+    batch = finetuning.answered(tokenizer, dates.examples(5, 1)[0])
     ends = batch["input_ids"][:, -finetuning.ANSWER_TOKENS :]
-    assert tokenizer.batch_decode(ends[:, :-1]) == [e.iso for e in finetuning.examples(5, 1)[0]]
+    assert tokenizer.batch_decode(ends[:, :-1]) == [e.iso for e in dates.examples(5, 1)[0]]
     assert set(ends[:, -1].tolist()) == {tokenizer.eos_token_id}
 
 
 def test_every_example_comes_once_before_any_comes_again(tokenizer: Any) -> None:
-    examples = finetuning.examples(10, 1)[0]
+    examples = dates.examples(10, 1)[0]
     batch_at = finetuning.example_batches(tokenizer, examples, rows=5)
     seen = [text for step in (0, 1) for text in tokenizer.batch_decode(batch_at(step)["input_ids"])]
     assert all(any(e.text in text for text in seen) for e in examples)
@@ -106,7 +73,7 @@ def test_a_new_adapter_changes_nothing(model: Any) -> None:
 def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, tokenizer: Any) -> None:
     frozen = model.model.layers[0].mlp.up_proj.weight.detach().clone()
     adapted = finetuning.with_adapter(model)
-    batches = finetuning.example_batches(tokenizer, finetuning.examples(4, 1)[0], rows=4)
+    batches = finetuning.example_batches(tokenizer, dates.examples(4, 1)[0], rows=4)
     rows = training.train(adapted, batches, steps=40, peak=3e-2, loss=finetuning.answer_loss)
     assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, frozen)
@@ -148,12 +115,12 @@ def test_what_is_not_there_ends_in_a_sentence(model: Any, tokenizer: Any, tmp_pa
     with pytest.raises(InvalidInput, match="no examples"):
         finetuning.example_batches(tokenizer, [], rows=4)
     with pytest.raises(InvalidInput, match="not a date"):
-        finetuning.answered(tokenizer, [finetuning.DateExample("today", "now", "odd")])
+        finetuning.answered(tokenizer, [dates.DateExample("today", "now", "odd")])
 
 
 def test_answers_are_read_and_judged(model: Any, tokenizer: Any) -> None:
-    held = finetuning.examples(1, 3)[1]
+    held = dates.examples(1, 3)[1]
     given = finetuning.greedy_answers(model, tokenizer, [e.text for e in held])
-    rows = finetuning.verdicts(held, given, "random weights")
+    rows = dates.verdicts(held, given, "random weights")
     assert [row["right"] for row in rows] == [False] * 3
-    assert finetuning.verdicts(held, [e.iso for e in held], "perfect")[0]["right"]
+    assert dates.verdicts(held, [e.iso for e in held], "perfect")[0]["right"]

@@ -212,31 +212,28 @@ class Slots:
         A model that repeats a call which this question has had is asked anew, without tools, for an answer in words.
         """
         allowed = body.allowed(several=self.knows_tools)
-        sent = {**options, "prompt": list(ids), "n_predict": min(options["n_predict"], self.context - len(ids))}
+        written = 0
+        room = min(options["n_predict"], self.context - len(ids))
+        sent = {**options, "prompt": list(ids), "n_predict": room}
         if "seed" in options:
             sent["seed"] = (options["seed"] + place) % (2**32 - 1)
-        spent, written, given = 0, 0, False
         try:
             async with self.slot() as engine:
-                async with aclosing(_read(engine, sent, Reader(allowed))) as pieces:
-                    async for new_tokens, piece in pieces:
-                        written = new_tokens
-                        if piece.call is None or signature(*piece.call) not in allowed.made:
-                            given = True
-                            yield replace(piece, choice=place)
-                        elif not given:
-                            break
-                    else:
-                        return
+                async for event, piece in _read(engine, sent, Reader(allowed)):
+                    written = event["tokens_predicted"]
+                    if piece.call and signature(*piece.call) in allowed.made:
+                        break
+                    yield replace(piece, choice=place)
+                else:
+                    return
                 assert isinstance(body, ChatBody)
-                spent, plain = written, allowed.in_words
-                sent |= {"grammar": plain.grammar(self.end), "prompt": await self.prompt(body.messages)}
-                async with aclosing(_read(engine, sent, Reader(plain))) as pieces:
-                    async for new_tokens, piece in pieces:
-                        written = new_tokens
-                        yield replace(piece, choice=place)
+                plain = sent | {"grammar": allowed.in_words.grammar(self.end)}
+                plain["prompt"] = await self.prompt(body.messages)
+                async for event, piece in _read(engine, plain, Reader(allowed.in_words)):  # noqa: B007 - read below
+                    yield replace(piece, choice=place)
+                written += event["tokens_predicted"]
         finally:
-            count(spent + written)
+            count(written)
 
     @property
     def knows_tools(self) -> bool:
@@ -248,16 +245,16 @@ class Slots:
         return {name: self.properties[name] for name in ("bos_token", "eos_token")}
 
 
-async def _read(engine: Any, body: Mapping[str, Any], reader: Reader) -> AsyncGenerator[tuple[int, Piece]]:
-    """The pieces of a completion, each with the number of tokens that were written by then."""
-    async with aclosing(engine.complete(dict(body))) as events:
+async def _read(engine: Any, body: Mapping[str, Any], reader: Reader) -> AsyncGenerator[tuple[dict[str, Any], Piece]]:
+    """llama.cpp's events and the pieces that they bring."""
+    async with aclosing(engine.complete(body)) as events:
         async for event in events:
             told = event.get("completion_probabilities", ()) if "n_probs" in body else ()
             for piece in reader.feed(event["content"], last=event["stop"]):
-                yield event["tokens_predicted"], replace(piece, logprobs=told)
+                yield event, replace(piece, logprobs=told)
                 told = ()
             if event["stop"]:
-                yield event["tokens_predicted"], Piece(logprobs=told, end=event)
+                yield event, Piece(logprobs=told, end=event)
 
 
 def as_options(body: ChatBody | TextBody, card: ModelCard, slots: Slots) -> dict[str, Any]:
