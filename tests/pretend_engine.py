@@ -26,7 +26,12 @@ TIMINGS = {"cache_n": 0, "prompt_ms": 1.0, "predicted_ms": 1.0}
 
 
 class PretendEngine:
-    """`text` is what it writes, `seen` the requests that reached it, `running` how many it is writing now."""
+    """`text` is what it writes, `seen` the requests that reached it, `running` how many it is writing now.
+
+    `slots` is what stands before it, where a test looks at that.
+    """
+
+    slots: Slots
 
     def __init__(self, slots: int = 2, *, template: str = CHATML) -> None:
         self.free, self.template = slots, template
