@@ -29,6 +29,8 @@ from helpers.records import ModelCard
 ONNX_PRECISIONS = {"int4": 0.8, "int8": 2.1, "fp32": 4.2}
 #: The same for OpenVINO, for each byte of the GGUF file: the unpacked weights, and once more in the compiled model.
 OPENVINO_BYTES = 3.0
+#: Bytes of memory that unpacking and compiling take, for each byte of the GGUF file: 3.2 GiB for one of 491 MB.
+OPENVINO_MEMORY = 7
 #: The formats that OpenVINO reads in a GGUF file. Others are written anew in 8 bits, which keeps what
 #: they hold: Q4_K_M stores in Q5_0 what does not fill its blocks of 256.
 OPENVINO_READS = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K")
@@ -169,6 +171,7 @@ def _unpack_for_openvino(card: ModelCard, source: Path, part: Path, made_from: s
     import openvino_genai
     from tqdm import tqdm
 
+    require_memory(OPENVINO_MEMORY * source.stat().st_size, f"Unpacking {card.title} for OpenVINO")
     part.mkdir()
     copy = part / "model.gguf"  # OpenVINO writes beside the file that it reads
     _readable_by_openvino(source, copy)
@@ -200,7 +203,6 @@ def _readable_by_openvino(source: Path, copy: Path) -> None:
         except OSError:
             shutil.copyfile(source, copy)
         return
-    require_memory(3 * source.stat().st_size + 500_000_000, f"Writing {source.name} for OpenVINO")
     convert.rewrite(source, copy, lambda t: t.tensor_type if t.tensor_type in reads else Kind.Q8_0, "MOSTLY_Q8_0")
 
 

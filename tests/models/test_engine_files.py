@@ -93,6 +93,16 @@ def test_the_builder_is_refused_the_memory_of_what_the_file_stores_and_not_of_it
         engine_files._build_onnx(catalog.card("qwen2.5-coder-0.5b"), tmp_path, tmp_path / "part", "int8", "x")
 
 
+def test_unpacking_for_openvino_asks_for_its_memory_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "large.gguf"
+    with file.open("wb") as stream:
+        stream.truncate(491_400_064)  # as large as the real one, and empty
+    monkeypatch.setattr("helpers.machine.free_memory_gib", lambda: 3.0)
+    with pytest.raises(NotEnoughMemory, match="Unpacking Qwen2.5-Coder-0.5B for OpenVINO needs 3.2 GiB"):
+        engine_files._unpack_for_openvino(catalog.card("qwen2.5-coder-0.5b"), file, tmp_path / "part", "x")
+    assert not (tmp_path / "part").exists()
+
+
 def test_a_table_apart_from_the_output_matrix_is_counted_in_32_bits(card: ModelCard) -> None:
     coder = catalog.card("qwen2.5-coder-0.5b")
     assert engine_files._onnx_bytes(coder, "int8") > 1_109_000_000  # as it was built
