@@ -61,7 +61,8 @@ class Engine(Backend):
                 f"ONNX Runtime cannot load {folder.name}: {engine_files.reason(error)}.",
                 "Fetch the folder again, and choose one that was built for processors (cpu).",
             ) from error
-        self._at_once = tokens_at_once(sum(file.stat().st_size for file in folder.glob("*.onnx*")))
+        # Half of what others read at once: while it reads, nothing else runs in this Python.
+        self._at_once = max(8, tokens_at_once(sum(file.stat().st_size for file in folder.glob("*.onnx*"))) // 2)
         self._looked: tuple[tuple[Turn, ...], Any] | None = None
 
     @classmethod
