@@ -61,7 +61,7 @@ class Caller:
             return Choice(called.name, {}, str(called), problem=str(error), cut=cut)
 
     def shown(self, question: str) -> list[dict[str, Any]]:
-        """The nearest examples, as a client's own conversation would hold them."""
+        """The nearest examples with their calls, as the agent shows them too before there is a result."""
         turns: list[dict[str, Any]] = []
         for number, one in enumerate(self.near(question, self.nearest)):
             if one.tool == "answer":
@@ -71,8 +71,6 @@ class Caller:
             called = {"name": one.tool, "arguments": json.dumps(dict(one.arguments))}
             call = {"id": f"call_{number}", "type": "function", "function": called}
             turns += [{"role": "user", "content": one.question}, {"role": "assistant", "tool_calls": [call]}]
-            turns += [{"role": "tool", "tool_call_id": call["id"], "content": one.result}] if one.result else []
-            turns += [{"role": "assistant", "content": one.answer}] if one.answer else []
         return turns
 
 

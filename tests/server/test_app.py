@@ -182,9 +182,9 @@ def test_words_are_an_answer_too_bare_or_by_the_tool_that_stands_for_them(
 @pytest.mark.parametrize(
     ("choice", "parallel", "holds", "lacks"),
     [
-        ("auto", None, ["words", "calculator"], ["{0,7}"]),
-        ("auto", True, ["words", "{0,7}"], []),
-        ("required", None, ["calculator"], ["words"]),
+        ("auto", None, ["answer", "calculator"], ["{0,7}", "words"]),
+        ("auto", True, ["answer", "{0,7}"], ["words"]),
+        ("required", None, ["calculator"], ["words", "answer"]),
         ({"type": "function", "function": {"name": "calculator"}}, True, ["calculator"], ["words", "{0,7}", "clock"]),
     ],
 )

@@ -1,10 +1,9 @@
 """Tool calls of a small model: the grammar that holds it to a call or to words, and the reading of what it writes.
 
 Small models seldom write the tags that llama.cpp's own parser waits for: they write the call as bare JSON, or in a
-fence. So each of these forms is allowed and no other, a call has a tool's name and arguments that obey its schema, and
-where words are allowed too, nothing in them begins like a call. To a model that always writes calls, the tool "answer"
-stands for words; what it is called with becomes the text. (Grammars are llguidance's, which llama.cpp holds to:
-github.com/guidance-ai/llguidance, docs/syntax.md.)
+fence. So each of these forms is allowed and no other, and a call has a tool's name and arguments that obey its schema.
+Where words are allowed too, a further tool, "answer", stands for them, so that the model chooses among names; what it
+is called with becomes the text. (Grammars are llguidance's: github.com/guidance-ai/llguidance, docs/syntax.md.)
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class Allowed:
             return None
         words = f"%json {json.dumps(self.schema)}" if self.schema is not None else _WORDS
         rules = {"calls": "", "words": words} if self.functions else {"words": words}
-        if not self.words:
+        if not self.words or self.answer:  # with free words beside them, small models pass the tools by
             del rules["words"]
         start = f"start: ({' | '.join(rules)})" + (f" <[{end}]>?" if end is not None else "")
         if self.functions:
