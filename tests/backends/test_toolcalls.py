@@ -123,8 +123,7 @@ def test_the_tool_that_stands_for_words_takes_no_tools_name() -> None:
 
 def test_a_call_is_known_again_however_it_is_spaced() -> None:
     assert signature("x", '{"a":1, "b":2}') == signature("x", '{ "b": 2, "a": 1 }')
-    with pytest.raises(InvalidInput, match="no JSON"):
-        signature("x", "{")
+    assert signature("x", "{") != signature("x", "{}")
 
 
 def test_a_template_without_tools_is_told_of_them_in_its_system_message() -> None:

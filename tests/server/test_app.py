@@ -154,6 +154,12 @@ def test_what_a_small_model_writes_becomes_a_call(
     assert (found.choices[0].finish_reason, found.choices[0].message.content) == ("tool_calls", None)
 
 
+def test_a_call_that_was_cut_off_is_given_as_far_as_it_came(sdk: openai.OpenAI, engine: PretendEngine) -> None:
+    engine.text = CALL
+    found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, tools=TOOLS, max_tokens=5).choices[0]
+    assert (found.finish_reason, found.message.tool_calls[0].function.arguments) == ("length", '{"e": "1 ')
+
+
 def test_a_call_is_streamed(sdk: openai.OpenAI, engine: PretendEngine) -> None:
     engine.text = f"{CALL}\n{CALL}"
     with sdk.chat.completions.stream(model="smollm2-135m", messages=MESSAGES, tools=TOOLS) as stream:

@@ -165,8 +165,11 @@ def _plain(message: Mapping[str, Any], *, knows: bool) -> dict[str, Any]:
 
 
 def signature(name: str, arguments: str) -> str:
-    """A call by which it is known again, however it is spaced."""
-    return f"{name} {json.dumps(_read(arguments), sort_keys=True)}"
+    """A call by which it is known again, however it is spaced; one that was cut off is like no other."""
+    try:
+        return f"{name} {json.dumps(json.loads(arguments), sort_keys=True)}"
+    except (ValueError, RecursionError):
+        return f"{name} {arguments}"
 
 
 def text_of(content: Any) -> str:
