@@ -7,9 +7,9 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from helpers.backends.serving.slots import Slots
 from helpers.server import Guest
 from helpers.server.app import Gate
+from helpers.server.slots import Slots
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

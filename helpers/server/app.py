@@ -29,12 +29,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from helpers.backends.serving import lines, protocol
-from helpers.backends.serving.protocol import Body, ChatBody, EmbeddingBody, Refused, ResponseBody, TextBody
-from helpers.backends.serving.slots import LlamaServer, Slots, as_options
 from helpers.errors import CourseError
 from helpers.models import embeddings
-from helpers.server import card_of
+from helpers.server import card_of, lines, protocol
+from helpers.server.protocol import Body, ChatBody, EmbeddingBody, Refused, ResponseBody, TextBody
+from helpers.server.slots import LlamaServer, Slots, as_options
 
 #: A request's size, the seconds that its body may take to come, and how many may wait for a model's slots.
 MOST_BYTES, BODY_SECONDS, MOST_WAITING = 4 * 1024**2, 30.0, 64
@@ -237,7 +236,7 @@ class Gate:
             sources = [slots.choice(place, ids, options, asked, guest.wrote) for place, ids in enumerate(every)]
             headers = {"X-Queue-Place": str(slots.waiting)}
             if asked.stream:
-                return lines.Stream(protocol.events_of(form, sources), leaving.pop_all(), headers)
+                return lines.LineStream(protocol.events_of(form, sources), leaving.pop_all(), headers)
             pieces = await lines.while_here(request, protocol.collected(sources))
             return JSONResponse(form.whole(pieces), headers=headers)
 
@@ -294,7 +293,7 @@ def main() -> None:
     config = json.loads(sys.stdin.buffer.readline())
     end_with(config["parent"])
     try:
-        one = lines.bound(config["host"], config["port"])
+        one = lines.bound_socket(config["host"], config["port"])
         tell(port=one.getsockname()[1])
         models = {model["name"]: loaded(config, model) for model in config["models"]}
     except (CourseError, RuntimeError, OSError) as error:

@@ -17,11 +17,10 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from helpers.backends.remote import Key
-from helpers.backends.serving import lines, protocol
-from helpers.backends.serving.protocol import Refused
 from helpers.errors import InvalidInput
 from helpers.models import embeddings
-from helpers.server import Guest, app
+from helpers.server import Guest, app, lines, protocol
+from helpers.server.protocol import Refused
 from pretend_engine import CHATML, WITH_TOOLS, PretendEngine, gate
 from waiting import until
 
@@ -452,7 +451,7 @@ def live(engine: PretendEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tup
     """The routes behind the server's own protocol, on loopback; what is late is so after a moment."""
     monkeypatch.setattr(lines, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(app, "BODY_SECONDS", 0.3)
-    one = lines.bound("127.0.0.1", 0)
+    one = lines.bound_socket("127.0.0.1", 0)
     behind = gate(engine, guests=(OWNER,))
     engine.slots = behind.models["smollm2-135m"]
     config = uvicorn.Config(behind.app(), http=lines.Impatient, log_config=None)
@@ -544,8 +543,8 @@ def test_who_comes_to_a_full_queue_is_told_their_place(
 
 @pytest.mark.fault("the course's own server")
 def test_no_two_servers_share_a_port() -> None:
-    with lines.bound("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
-        lines.bound("127.0.0.1", one.getsockname()[1])
+    with lines.bound_socket("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
+        lines.bound_socket("127.0.0.1", one.getsockname()[1])
 
 
 @pytest.mark.parametrize(("slots", "engines", "shares"), [(3, 2, [2, 1]), (4, 2, [2, 2]), (1, 1, [1])])

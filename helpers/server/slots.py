@@ -15,17 +15,17 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from helpers.backends.serving.protocol import ChatBody, TextBody
-from helpers.backends.serving.toolcalls import Piece, Reader, messages_for, signature
 from helpers.errors import ContextOverflow, CourseError, EngineFault, InvalidInput
 from helpers.models import templates
 from helpers.records import ModelCard
+from helpers.server.protocol import ChatBody, TextBody
+from helpers.server.toolcalls import CallPiece, Reader, messages_for, signature
 
 if TYPE_CHECKING:
     import httpx2
 
 #: More characters than this for each token of context cannot fit, so there is no need to tokenize them to know.
-CHARACTERS_PER_TOKEN = 32
+LONGEST_TOKEN = 32
 
 
 class LlamaServer:
@@ -149,7 +149,7 @@ class Slots:
 
     async def tokens(self, text: str, *, control: bool, beginning: bool = False) -> list[int]:
         """The token ids of a text; `beginning` adds what the model wants before any text."""
-        if len(text) > CHARACTERS_PER_TOKEN * self.context:
+        if len(text) > LONGEST_TOKEN * self.context:
             raise ContextOverflow(f"The text has {len(text):,} characters; a slot holds {self.context:,} tokens.")
         body = {"content": text, "add_special": beginning, "parse_special": control}
         found: list[int] = (await self.engines[0].post("/tokenize", body))["tokens"]
@@ -206,7 +206,7 @@ class Slots:
         options: Mapping[str, Any],
         body: ChatBody | TextBody,
         count: Callable[[int], None],
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncIterator[CallPiece]:
         """The pieces of one choice, once a slot is free for it; `count` is told at the end how many tokens they are.
 
         A model that repeats a call which this question has had is asked anew, without tools, for an answer in words.
@@ -245,7 +245,9 @@ class Slots:
         return {name: self.properties[name] for name in ("bos_token", "eos_token")}
 
 
-async def _read(engine: Any, body: Mapping[str, Any], reader: Reader) -> AsyncGenerator[tuple[dict[str, Any], Piece]]:
+async def _read(
+    engine: Any, body: Mapping[str, Any], reader: Reader
+) -> AsyncGenerator[tuple[dict[str, Any], CallPiece]]:
     """llama.cpp's events and the pieces that they bring."""
     async with aclosing(engine.complete(body)) as events:
         async for event in events:
@@ -254,7 +256,7 @@ async def _read(engine: Any, body: Mapping[str, Any], reader: Reader) -> AsyncGe
                 yield event, replace(piece, logprobs=told)
                 told = ()
             if event["stop"]:
-                yield event, Piece(logprobs=told, end=event)
+                yield event, CallPiece(logprobs=told, end=event)
 
 
 def as_options(body: ChatBody | TextBody, card: ModelCard, slots: Slots) -> dict[str, Any]:

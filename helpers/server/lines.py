@@ -19,7 +19,7 @@ HEAD_SECONDS = 10.0
 _Result = TypeVar("_Result")
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """A socket that no other server shares. Who connects while the models load waits in its queue."""
     known = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, _, _, place = known[0]
@@ -60,7 +60,7 @@ class Impatient(H11Protocol):
             self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
 
-class Stream(StreamingResponse):
+class LineStream(StreamingResponse):
     """Events that end when the client goes, and then free what they held."""
 
     def __init__(self, content: AsyncGenerator[bytes], leaving: ExitStack, headers: dict[str, str]) -> None:
@@ -68,6 +68,7 @@ class Stream(StreamingResponse):
         self._content, self._leaving = content, leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, as ASGI has it."""
         with self._leaving:
             try:
                 await super().__call__(scope, receive, send)

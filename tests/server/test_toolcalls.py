@@ -7,8 +7,8 @@ from typing import Any
 import llguidance
 import pytest
 
-from helpers.backends.serving.toolcalls import Allowed, Piece, Reader, messages_for, signature
 from helpers.errors import InvalidInput
+from helpers.server.toolcalls import Allowed, CallPiece, Reader, messages_for, signature
 
 CALCULATOR = {
     "name": "calculator",
@@ -96,7 +96,7 @@ def test_definitions_of_one_tool_are_not_anothers() -> None:
     assert not passes(allowed, '{"name": "one", "arguments": {"a": "x"}}')
 
 
-def read(allowed: Allowed, *texts: str) -> list[Piece]:
+def read(allowed: Allowed, *texts: str) -> list[CallPiece]:
     reader = Reader(allowed)
     return [piece for number, text in enumerate(texts) for piece in reader.feed(text, last=number == len(texts) - 1)]
 

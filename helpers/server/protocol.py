@@ -25,19 +25,19 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
-from helpers.backends.serving.toolcalls import Allowed, Piece, signature
 from helpers.backends.streams import merged
 from helpers.errors import ContextOverflow, CourseError, EngineFault, ModelUnavailable, NotEnough
 from helpers.records import ModelCard, Sampling
+from helpers.server.toolcalls import Allowed, CallPiece, signature
 
 #: Choices of one request, and texts that one request for embeddings may hold.
 MOST_CHOICES, MOST_TEXTS = 8, 256
 #: The seconds of silence after which a stream sends a comment, so that nobody takes the line for dead.
 SILENT_SECONDS = 10.0
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+PositiveCount = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
-Choice = Literal["none", "auto", "required"]
+ToolMode = Literal["none", "auto", "required"]
 Schema = dict[str, Any]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
@@ -65,7 +65,7 @@ class Call(TypedDict, total=False):
     function: Required[Called]
 
 
-class Said(TypedDict, total=False):
+class SaidText(TypedDict, total=False):
     role: Required[Literal["system", "developer", "user"]]
     content: Required[Content]
     name: str | None
@@ -91,7 +91,7 @@ class Result(TypedDict, total=False):
     name: str | None
 
 
-Message = Annotated[Said | Answered | Result, Field(discriminator="role")]
+Message = Annotated[SaidText | Answered | Result, Field(discriminator="role")]
 
 
 class Function(TypedDict, total=False):
@@ -101,7 +101,7 @@ class Function(TypedDict, total=False):
     strict: bool | None
 
 
-class Tool(TypedDict):
+class FunctionTool(TypedDict):
     type: Literal["function"]
     function: Function
 
@@ -159,7 +159,7 @@ class TextOptions(TypedDict, total=False):
     verbosity: Literal["medium"] | None
 
 
-class Item(TypedDict, total=False):
+class InputItem(TypedDict, total=False):
     type: Literal["message", "function_call", "function_call_output"]
     id: str | None
     status: str | None
@@ -198,7 +198,7 @@ class Sampled(Body):
 class Written(Sampled):
     """What a chat and a text have in common."""
 
-    max_tokens: Count | None = None
+    max_tokens: PositiveCount | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
@@ -230,10 +230,10 @@ class ChatBody(Written):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Count | None = None
+    max_completion_tokens: PositiveCount | None = None
     response_format: Format | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Choice | NamedTool | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: ToolMode | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -309,11 +309,11 @@ class TextBody(Written):
 class ResponseBody(Sampled):
     """POST /v1/responses. Nothing is stored, so there is no earlier response to go on from."""
 
-    input: str | Annotated[list[Item], Field(min_length=1)]
+    input: str | Annotated[list[InputItem], Field(min_length=1)]
     instructions: str | None = None
-    max_output_tokens: Count | None = None
+    max_output_tokens: PositiveCount | None = None
     tools: list[FlatTool] | None = None
-    tool_choice: Choice | FlatName | None = None
+    tool_choice: ToolMode | FlatName | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     store: bool | None = None
@@ -387,7 +387,7 @@ class Completions:
         self.calls: Counter[int] = Counter()
         self.ends: list[Any] = []
 
-    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def whole(self, pieces: Sequence[CallPiece]) -> dict[str, Any]:
         """One JSON object; `timings` are llama.cpp's own, of the first choice."""
         several = {piece.choice for piece in pieces}
         choices = [self._choice([one for one in pieces if one.choice == place]) for place in sorted(several)]
@@ -399,7 +399,7 @@ class Completions:
             self.head["object"] = "chat.completion.chunk"
             yield self._event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
-    def event(self, piece: Piece) -> Iterator[bytes]:
+    def event(self, piece: CallPiece) -> Iterator[bytes]:
         """A piece as it comes."""
         yield self._event([self._choice([piece], streamed=True)])
 
@@ -413,7 +413,7 @@ class Completions:
         told = {"usage": None} if self.told else {}
         return b"data: " + json.dumps(self.head | {"choices": choices} | told | more).encode() + b"\n\n"
 
-    def _choice(self, pieces: list[Piece], *, streamed: bool = False) -> dict[str, Any]:
+    def _choice(self, pieces: list[CallPiece], *, streamed: bool = False) -> dict[str, Any]:
         place, text = pieces[0].choice, "".join(piece.text for piece in pieces)
         calls = []
         for name, arguments in (piece.call for piece in pieces if piece.call):
@@ -431,7 +431,7 @@ class Completions:
         said |= {"tool_calls": calls} if calls else {}
         return choice | ({"delta": said} if streamed else {"message": {"role": "assistant", "content": None} | said})
 
-    def _logprobs(self, pieces: list[Piece]) -> dict[str, Any] | None:
+    def _logprobs(self, pieces: list[CallPiece]) -> dict[str, Any] | None:
         tokens = [token for piece in pieces for token in piece.logprobs]
         if not tokens or self.chat:
             return {"content": [_logprob(token) for token in tokens], "refusal": None} if tokens else None
@@ -479,7 +479,7 @@ class Responses:
         self.head |= {"parallel_tool_calls": body.parallel_tool_calls is not False, "metadata": {}, "error": None}
         self.head |= {"text": body.text or {"format": {"type": "text"}}}
 
-    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def whole(self, pieces: Sequence[CallPiece]) -> dict[str, Any]:
         """One JSON object."""
         for piece in pieces:
             list(self.event(piece))
@@ -491,7 +491,7 @@ class Responses:
         for kind in ("created", "in_progress"):
             yield self._event(f"response.{kind}", response=self._response())
 
-    def event(self, piece: Piece) -> Iterator[bytes]:
+    def event(self, piece: CallPiece) -> Iterator[bytes]:
         """A piece as it comes."""
         self.end = dict(piece.end or {})
         if piece.text:
@@ -627,12 +627,14 @@ def description(routes: Mapping[str, tuple[str, type[Body]]]) -> dict[str, Any]:
     return head | {"paths": paths, "components": {"schemas": shared["$defs"]}}
 
 
-async def collected(sources: Sequence[AsyncIterator[Piece]]) -> list[Piece]:
+async def collected(sources: Sequence[AsyncIterator[CallPiece]]) -> list[CallPiece]:
     """All pieces."""
     return [piece async for piece in merged(sources, SILENT_SECONDS) if piece is not None]
 
 
-async def events_of(form: Completions | Responses, sources: Sequence[AsyncIterator[Piece]]) -> AsyncGenerator[bytes]:
+async def events_of(
+    form: Completions | Responses, sources: Sequence[AsyncIterator[CallPiece]]
+) -> AsyncGenerator[bytes]:
     """A stream's events; an error after the first is one of them, since the status has gone out."""
     for data in form.begin():
         yield data
