@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import InvalidInput
+from helpers.intervals import Mean
 from helpers.making.training import Batch, BatchAt, held_out_loss, next_token_loss, pace, tiny_phi, train
 
 if TYPE_CHECKING:
@@ -89,13 +90,11 @@ def student(lesson: Lesson, *, share: float, seed: int) -> dict[str, Any]:
     return {"taught by": label, "seed": seed, "loss": held_out_loss(model, lesson.judged_on)}
 
 
-def gap(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """(mean, standard deviation) over the seeds of what the teacher gained: loss on text alone − loss with teacher."""
-    from statistics import mean, stdev
-
+def gain(rows: Sequence[dict[str, Any]]) -> Mean:
+    """What the teacher gained, in nats a token: loss on text alone − loss with teacher, seed by seed."""
     losses = {(row["taught by"], row["seed"]): row["loss"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     if len(seeds) < 2:
         raise InvalidInput("One seed shows no spread.", "Train students with two seeds or more.")
-    gains = [losses["text alone", seed] - losses["with teacher", seed] for seed in seeds]
-    return mean(gains), stdev(gains)
+    kinds = ("text alone", "with teacher")
+    return Mean.of_differences(*([losses[kind, seed] for seed in seeds] for kind in kinds))

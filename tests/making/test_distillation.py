@@ -69,13 +69,15 @@ def test_both_students_of_a_seed_start_alike_and_end_apart(pool: list[training.B
     assert rows[0]["loss"] != rows[1]["loss"]
 
 
-def test_the_gap_is_told_with_its_spread() -> None:
+def test_the_gain_is_told_with_its_interval() -> None:
     rows = [
         {"taught by": who, "seed": seed, "loss": loss}
         for seed, pair in enumerate([(3.0, 2.8), (3.2, 2.8)])
         for who, loss in zip(("text alone", "with teacher"), pair, strict=True)
     ]
-    assert distillation.gap(rows) == pytest.approx((0.3, 0.1 * 2**0.5))
+    gain = distillation.gain(rows)
+    # Two seeds that differ by 0.2: Student's t of one degree of freedom is 12.7.
+    assert (gain.value, gain.high - gain.value, gain.items) == pytest.approx((0.3, 12.706 * 0.1, 2), rel=1e-4)
 
 
 def test_bad_input_ends_in_a_sentence(teacher: Any) -> None:
@@ -86,4 +88,4 @@ def test_bad_input_ends_in_a_sentence(teacher: Any) -> None:
     with pytest.raises(InvalidInput, match="no batches"):
         distillation.taught(teacher, lambda step: {}, 0)
     with pytest.raises(InvalidInput, match="no spread"):
-        distillation.gap([{"taught by": "text alone", "seed": 0, "loss": 1.0}])
+        distillation.gain([{"taught by": "text alone", "seed": 0, "loss": 1.0}])
