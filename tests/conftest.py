@@ -6,7 +6,6 @@ The embedded model comes from the learner's own cache, where `course.py` has put
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -53,12 +52,6 @@ ENGINE_FILES = {
 KINDS = ("echo", "llamacpp", "transformers", "openai")
 _opened: dict[str, Chat] = {}
 _server: Server
-
-
-def pytest_configure() -> None:
-    """Lets Ctrl-C be tested: a process that a shell starts in the background ignores it from birth."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def opens_engines(path: Path) -> bool:

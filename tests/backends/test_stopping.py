@@ -6,8 +6,9 @@ No clock decides: an engine is asked to stop at its first sign of work, and what
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -60,6 +61,15 @@ def test_llamacpp_stops_reading_when_another_thread_says_so(
     assert seen.read[-1] <= 3 * tokens_at_once(98_362_432) < stream.reply.prompt_tokens // 2
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python has it, whatever a shell, a worker or another test has made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_reading_and_leaves_the_chat_as_it_was(
     monkeypatch: pytest.MonkeyPatch, llama: Backend, card: ModelCard
 ) -> None:
