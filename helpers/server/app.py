@@ -31,8 +31,9 @@ from starlette.routing import Route
 
 from helpers.errors import CourseError
 from helpers.models import embeddings
-from helpers.server import card_of, lines, protocol
-from helpers.server.protocol import Body, ChatBody, EmbeddingBody, Refused, ResponseBody, TextBody
+from helpers.server import answers, bodies, card_of, lines
+from helpers.server.answers import Refused
+from helpers.server.bodies import Body, ChatBody, EmbeddingBody, ResponseBody, TextBody
 from helpers.server.slots import LlamaServer, Slots, as_options
 
 #: A request's size, the seconds that its body may take to come, and how many may wait for a model's slots.
@@ -113,10 +114,10 @@ class Gate:
             return Response(status_code=499)  # nobody reads it
         if isinstance(error, HTTPException) and request.method == "OPTIONS" and error.status_code == 405:
             return Response(status_code=204, headers=error.headers)
-        refused = protocol.as_refused(error)
+        refused = answers.as_refused(error)
         if guest := getattr(request.state, "guest", None):
             guest.used["refused"] += 1
-        return JSONResponse(protocol.form_of(refused), refused.status, headers=refused.headers)
+        return JSONResponse(answers.form_of(refused), refused.status, headers=refused.headers)
 
     # Who asks, and what
 
@@ -162,8 +163,8 @@ class Gate:
         await asyncio.sleep(self.delay)
         name, told = request.path_params.get("name"), [*self.models, embeddings.ENCODER]
         if name is not None:
-            return JSONResponse(protocol.entry(name if name in told else self._model(name)))
-        return JSONResponse({"object": "list", "data": [protocol.entry(one) for one in told]})
+            return JSONResponse(answers.entry(name if name in told else self._model(name)))
+        return JSONResponse({"object": "list", "data": [answers.entry(one) for one in told]})
 
     async def properties(self, request: Request) -> Response:
         """What a client needs to count tokens as the server does; nothing about this machine."""
@@ -178,19 +179,19 @@ class Gate:
 
     async def description(self, request: Request) -> Response:
         """The routes and what they take, as OpenAPI 3.1."""
-        return JSONResponse(protocol.description(POSTS))
+        return JSONResponse(bodies.description(POSTS))
 
     # What is computed
 
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text."""
-        body = await self._read(request, protocol.TokenizeBody)
+        body = await self._read(request, bodies.TokenizeBody)
         slots = self.models[self._model(body.model)]
         return JSONResponse({"tokens": await slots.tokens(body.content, control=body.parse_special)})
 
     async def apply_template(self, request: Request) -> Response:
         """A conversation as the model reads it."""
-        body = await self._read(request, protocol.TemplateBody)
+        body = await self._read(request, bodies.TemplateBody)
         return JSONResponse({"prompt": self.models[self._model(body.model)].render(body.messages)})
 
     async def embed(self, request: Request) -> Response:
@@ -229,15 +230,15 @@ class Gate:
             options["n_predict"] = min(options["n_predict"], self.most_new_tokens)
             prompts = await slots.prompts(asked)
             read = sum(map(len, prompts))
-            kind: Any = protocol.Responses if isinstance(body, ResponseBody) else protocol.Completions
+            kind: Any = answers.Responses if isinstance(body, ResponseBody) else answers.Completions
             form = kind(name, body, read)
             every = [ids for ids in prompts for _ in range(each)]
             guest.used["tokens_in"] += sum(map(len, every))
             sources = [slots.choice(place, ids, options, asked, guest.wrote) for place, ids in enumerate(every)]
             headers = {"X-Queue-Place": str(slots.waiting)}
             if asked.stream:
-                return lines.LineStream(protocol.events_of(form, sources), leaving.pop_all(), headers)
-            pieces = await lines.while_here(request, protocol.collected(sources))
+                return lines.LineStream(answers.events_of(form, sources), leaving.pop_all(), headers)
+            pieces = await lines.while_here(request, answers.collected(sources))
             return JSONResponse(form.whole(pieces), headers=headers)
 
 
@@ -247,8 +248,8 @@ POSTS: dict[str, tuple[str, type[Body]]] = {
     "/completions": ("words", TextBody),
     "/responses": ("words", ResponseBody),
     "/embeddings": ("embed", EmbeddingBody),
-    "/tokenize": ("tokenize", protocol.TokenizeBody),
-    "/apply-template": ("apply_template", protocol.TemplateBody),
+    "/tokenize": ("tokenize", bodies.TokenizeBody),
+    "/apply-template": ("apply_template", bodies.TemplateBody),
 }
 
 

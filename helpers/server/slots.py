@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.errors import ContextOverflow, CourseError, EngineFault, InvalidInput
 from helpers.models import templates
 from helpers.records import ModelCard
-from helpers.server.protocol import ChatBody, TextBody
+from helpers.server.bodies import ChatBody, TextBody
 from helpers.server.toolcalls import CallPiece, Reader, messages_for, signature
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from helpers.backends.remote import Key
 from helpers.errors import InvalidInput
 from helpers.models import embeddings
-from helpers.server import Guest, app, lines, protocol
-from helpers.server.protocol import Refused
+from helpers.server import Guest, answers, app, lines
+from helpers.server.answers import Refused
 from pretend_engine import CHATML, WITH_TOOLS, PretendEngine, gate
 from waiting import until
 
@@ -516,7 +516,7 @@ def test_a_client_that_leaves_frees_its_slot(live: tuple[str, int], engine: Pret
 def test_a_stream_says_in_its_silence_that_it_goes_on(
     live: tuple[str, int], engine: PretendEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "SILENT_SECONDS", 0.05)
     engine.pause = 0.3
     with openai.OpenAI(base_url="http://{}:{}/v1".format(*live), api_key="a-key-of-the-owner") as sdk:
         stream = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, stream=True, max_tokens=2)
