@@ -1,12 +1,20 @@
 """Decode rate through open_chat ÷ decode rate of raw xllamacpp, on the same file, in the same run.
 
-python -m benchmarks.helper_overhead [--model smollm2-135m --model my.gguf …] [--repeats 21]
+python -m benchmarks.helper_overhead [--model smollm2-135m --model my.gguf …] [--repeats 60]
+
+A processor that is shared with others changes its speed from second to second, so turns are short and many. One pause
+of the machine moves a turn's mean by a tenth and falls on one side only, so a turn's rate is that of its median token:
+of the seconds between each token and the next, on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import statistics
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +28,7 @@ from helpers.models import local, sources
 from helpers.records import Turn
 
 PROMPT = "Tell me a long story about a small river and the people who live beside it."
-NEW_TOKENS = 96
+NEW_TOKENS = 24
 
 
 def raw_server(path: str) -> Any:
@@ -31,8 +39,13 @@ def raw_server(path: str) -> Any:
     return xllamacpp.Server(options)
 
 
+def rate(times: Sequence[float]) -> float:
+    """Tokens a second of the median token, of the times at which each came."""
+    return 1 / statistics.median(later - one for one, later in itertools.pairwise(times))
+
+
 def raw_rate(server: Any, tokens: list[int]) -> float:
-    """Tokens a second after the first, by the clock around llama.cpp's own callback."""
+    """Through llama.cpp's own callback."""
     times: list[float] = []
 
     def receive(event: dict[str, Any]) -> bool:
@@ -42,27 +55,32 @@ def raw_rate(server: Any, tokens: list[int]) -> float:
 
     request = {"prompt": tokens, "max_tokens": NEW_TOKENS, "temperature": 0, "stream": True, "cache_prompt": False}
     server.handle_completions(request, receive)
-    return (len(times) - 1) / (times[-1] - times[0])
+    return rate(times)
 
 
 def our_rate(chat: Chat) -> float:
-    """Tokens a second after the first, as the chat itself tells."""
-    return chat.say(PROMPT).decode_tokens_per_second or 0.0
+    """Through a chat's stream, as a notebook shows an answer while it is written."""
+    return rate([time.perf_counter() for _ in chat.stream(PROMPT)])
 
 
 def compare(model: str, repeats: int) -> None:
-    """Reports the two rates of one model, and their ratio pair by pair."""
+    """Reports the two rates of one model, and their ratio pair by pair.
+
+    Each side is opened first in one half of the turns: where in memory the weights come to lie differs by some percent.
+    """
     file = Path(model) if local.is_path(model) else sources.gguf(catalog.card(model))
-    with open_chat(model, "llamacpp", reuse_prompt=False, max_new_tokens=NEW_TOKENS) as chat:
-        server, tokens = raw_server(str(file)), list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
-        sides: dict[str, list[float]] = {"ours": [], "raw": []}
-        for repeat in range(repeats + 1):
-            # Side by side, so that a slow moment meets both, and in turns, so that none is always the second.
-            for side in ("ours", "raw") if repeat % 2 else ("raw", "ours"):
-                chat.reset()
-                rate = our_rate(chat) if side == "ours" else raw_rate(server, tokens)
-                sides[side].append(rate)
-    ours, raw = (sides[side][1:] for side in ("ours", "raw"))  # the first of each warms up
+    ours: list[float] = []
+    raw: list[float] = []
+    for first in ("ours", "raw"):
+        with ExitStack() as stack:
+            server = raw_server(str(file)) if first == "raw" else None
+            chat = stack.enter_context(open_chat(model, "llamacpp", reuse_prompt=False, max_new_tokens=NEW_TOKENS))
+            server = server or raw_server(str(file))
+            tokens = list(chat.backend.encode([Turn("user", PROMPT)]).tokens or ())
+            pairs = [turn(chat, server, tokens, ours_first=bool(repeat % 2)) for repeat in range(repeats // 2 + 1)]
+            del server
+        ours += [one for one, _ in pairs[1:]]  # the first warms up
+        raw += [other for _, other in pairs[1:]]
     report(
         f"helper_overhead {file.name}",
         helper_to_raw_decode=Spread.of([a / b for a, b in zip(ours, raw, strict=True)]),
@@ -71,10 +89,19 @@ def compare(model: str, repeats: int) -> None:
     )
 
 
+def turn(chat: Chat, server: Any, tokens: list[int], *, ours_first: bool) -> tuple[float, float]:
+    """Our rate and the raw one, one right after the other: a slow moment meets both, and none is always the second."""
+    chat.reset()
+    if ours_first:
+        return our_rate(chat), raw_rate(server, tokens)
+    other = raw_rate(server, tokens)
+    return our_rate(chat), other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", help="a name of the catalog or a GGUF file; may be given again")
-    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=60)
     asked = parser.parse_args()
     for model in asked.model or ["smollm2-135m"]:
         compare(model, asked.repeats)

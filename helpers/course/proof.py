@@ -1,8 +1,8 @@
 """The proof that the course is right, step by step: `python -m helpers.course.proof [--quick] [--nightly]`.
 
-Style, types and the rooms' contracts at once; then the unit tests and every notebook, in two processes of one thread
-each, as two cores and 8 GB allow; then, alone, the notebooks that compare times. Every step runs, whatever the one
-before it said.
+Style, types and the rooms' contracts beside the unit tests; then every notebook, two at a time, as two cores and 8 GB
+allow; then, alone, the notebooks that compare times. Engines get one thread each, but for these last. Every step runs,
+whatever the one before it said.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from helpers.data import ROOT
 
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
+#: Unit tests wait for processes and servers in a third of their time: a third process fills two cores.
+IN_THREE = ["-n", "3", "--dist", "loadscope"]
 #: Plugins whose import takes seconds in each process, for tests that use neither.
 BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
@@ -54,10 +56,10 @@ def style() -> list[ProofStep]:
 
 
 def after_style(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
-    """The unit tests in two processes, then the notebooks."""
+    """The unit tests, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = " and ".join(f"not {marker}" for marker in left_out)
-    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *IN_TWO], STILL | ONE_THREAD)
+    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *IN_THREE], STILL | ONE_THREAD)
     return [unit] if quick else [unit, *notebooks()]
 
 
@@ -96,19 +98,23 @@ def start(step: ProofStep, output: int | None = None) -> subprocess.Popen[bytes]
     return subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def at_once(steps: Sequence[ProofStep]) -> list[int]:
-    """Runs steps side by side and shows what each said, in order: their exit statuses."""
+def at_once(steps: Sequence[ProofStep], live: ProofStep | None = None) -> list[int]:
+    """Runs steps side by side and shows what each said, in order: their exit statuses.
+
+    What `live` says, a step beside them, is shown at once; its status is the last.
+    """
     statuses = []
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in steps]
         children = [start(step, file.fileno()) for step, file in zip(steps, files, strict=True)]
         for child in children:
             stack.callback(end, child)
+        shown = [followed(live)] if live else []
         for step, child, file in zip(steps, children, files, strict=True):
             statuses.append(child.wait())
             file.seek(0)
             print(f"\n── {step.name}\n{file.read().decode('utf-8', 'replace').strip()}", flush=True)
-    return statuses
+    return [*statuses, *shown]
 
 
 def followed(step: ProofStep) -> int:
@@ -135,11 +141,10 @@ def end(child: subprocess.Popen[bytes]) -> None:
 def prove(quick: bool = False, nightly: bool = False) -> int:
     """Runs all steps and prints what each took; returns 1 when one failed, 0 otherwise."""
     began = time.monotonic()
-    first, later = style(), after_style(quick, nightly)
-    if quick:
-        first, later = [*first, *later], []
-    results = list(zip([step.name for step in first], at_once(first), strict=True))
-    lines = [f"{time.monotonic() - began:6.1f} s  {', '.join(step.name for step in first)}, side by side"]
+    beside, (unit, *later) = style(), after_style(quick, nightly)
+    statuses = at_once(beside, live=unit)
+    results = [(step.name, status) for step, status in zip([*beside, unit], statuses, strict=True)]
+    lines = [f"{time.monotonic() - began:6.1f} s  {', '.join(name for name, _ in results)}, side by side"]
     for step in later:
         started = time.monotonic()
         results.append((step.name, followed(step)))

@@ -42,6 +42,8 @@ def collected() -> list[Document]:
     return corpus.collect(sums=2000)
 
 
+# Notebook 02 collects the same at each run.
+@pytest.mark.nightly
 def test_this_python_ships_several_megabytes(collected: list[Document]) -> None:
     rows = {row["kind"]: row["megabytes"] for row in corpus.kinds_table(collected)}
     assert set(rows) == {"code", "docstrings", "reference", "arithmetic"}
@@ -107,6 +109,7 @@ def test_the_splits_share_no_source_and_no_document() -> None:
     assert 0.1 < len(held) / 400 < 0.3
 
 
+@pytest.mark.nightly
 def test_the_splits_of_the_real_corpus_share_few_passages(collected: list[Document]) -> None:
     documents = corpus.clean(collected[-1500:])
     copies = corpus.duplicates(documents)
