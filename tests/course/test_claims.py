@@ -15,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-3]_*.ipynb"))
+LESSONS = sorted((ROOT / "lessons").glob("0[0-3]_*.md"))
+#: Words of the field that a beginner cannot guess; each is set off where it is explained.
+TERMS = ("entropy", "harness", "cloze", "F1", "GGUF", "heads?", "gradient", "backpropagation", "KV cache", "perplexity")
 #: Words that say how two things compare.
 VERDICTS = (
     *("better", "best", "worse", "worst", "faster", "fastest", "slower", "slowest", "no difference", "as good"),
@@ -58,6 +61,12 @@ def verdict(sentence: str) -> bool:
     return bool(re.search(rf"\b(?:{'|'.join(VERDICTS)})\b", sentence))
 
 
+def unexplained(text: str) -> list[str]:
+    """The terms that a text uses before it sets them off, in bold or italics."""
+    first = {term: re.search(rf"(\*?)\b{term}\b", text) for term in TERMS}
+    return [term for term, found in first.items() if found and not found[1]]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_verdict_has_its_evidence_within_sight(path: Path) -> None:
     assert unsupported(nbformat.read(path, as_version=4).cells) == []
@@ -69,3 +78,13 @@ def test_a_planted_verdict_without_evidence_is_found() -> None:
     assert unsupported([plain, planted, plain]) == ["Small models are better at this."]
     counted = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text="12 of 12 = 100 %")])
     assert unsupported([counted, planted, plain]) == []
+
+
+def test_a_term_is_explained_where_it_first_stands() -> None:
+    pages = [nbformat.read(path, as_version=4).cells for path in NOTEBOOKS]
+    assert unexplained("\n".join(said(cell) for cells in pages for cell in cells if cell.cell_type == "markdown")) == []
+    assert unexplained("\n".join(path.read_text(encoding="utf-8") for path in LESSONS)) == []
+
+
+def test_a_planted_term_without_an_explanation_is_found() -> None:
+    assert unexplained("Its perplexity is low. *Perplexity* says how low. Its **entropy** is high.") == ["perplexity"]
