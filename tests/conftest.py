@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("SLM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import ollama_stand_in
+import engines_here
 import tiny_phi
+from engines_here import opened
 from helpers import catalog
-from helpers.backends import Backend, engines, providers, sdks
-from helpers.chat import Chat, open_chat
+from helpers.backends import Backend
+from helpers.chat import Chat
 from helpers.records import ModelCard
-from helpers.server import Server, serve
 from talk import fresh
 
 TESTS = Path(__file__).parent
@@ -50,8 +49,6 @@ ENGINE_FILES = {
 }
 #: One engine of each kind, which the whole contract runs over; the others keep its shorter part.
 KINDS = ("echo", "llamacpp", "transformers", "openai")
-_opened: dict[str, Chat] = {}
-_server: Server
 
 
 def opens_engines(path: Path) -> bool:
@@ -121,43 +118,10 @@ def reference() -> Backend:
 @pytest.fixture(scope="session")
 def stand_in() -> str:
     """The address of an independent implementation of Ollama's routes, in front of our own server."""
-    return _stand_in()
+    return engines_here.stand_in_address()
 
 
 @pytest.fixture(scope="session")
 def phi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a Phi of 0.1M parameters that knows two answers."""
     return tiny_phi.saved(tmp_path_factory.mktemp("models") / "tiny-phi-3")
-
-
-def opened(name: str, model: str | Path = "smollm2-135m") -> Chat:
-    """The model on this engine, opened once a process."""
-    if name not in _opened:
-        _opened[name] = _open((engines() | sdks())[name], model)
-    return _opened[name]
-
-
-def _open(engine: type[Backend], model: str | Path) -> Chat:
-    behind_ours = engine.name == "ollama" and not ollama_stand_in.real()
-    reason = ollama_stand_in.missing() if behind_ours else engine.missing()
-    if reason:
-        pytest.skip(reason)
-    with pytest.MonkeyPatch.context() as patch:
-        if behind_ours:
-            patch.setenv("OLLAMA_HOST", _stand_in())
-        if engine.hosted:
-            return open_chat(model, provider=provider_of_our_own(), sdk=engine.name)
-        return open_chat(model, engine.name)
-
-
-@cache
-def provider_of_our_own() -> str:
-    """The name of the provider that our own server is; it is started once and ends with the tests."""
-    global _server  # whoever keeps a server keeps it running
-    _server = serve("smollm2-135m")
-    return "local"
-
-
-def _stand_in() -> str:
-    _, port = ollama_stand_in.running(providers.route(provider_of_our_own()))
-    return f"127.0.0.1:{port}"

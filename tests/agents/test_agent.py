@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from conftest import provider_of_our_own
+from engines_here import provider_of_our_own
 from helpers import catalog
 from helpers.agents import examples, toolscore
 from helpers.agents.agent import RESULT_CHARACTERS, Agent

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import opened
+from engines_here import opened
 from helpers import images
 from helpers.backends import Backend
 from helpers.backends.onnx_genai import Engine, search_options

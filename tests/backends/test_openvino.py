@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import opened
+from engines_here import opened
 from helpers.backends import Backend
 from helpers.backends.openvino import Engine
 from helpers.chat import open_chat

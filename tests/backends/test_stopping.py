@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import opened
+from engines_here import opened
 from helpers.backends import Backend, echo
 from helpers.backends.streams import iterate, tokens_at_once
 from helpers.chat import Chat, Stream
