@@ -27,6 +27,8 @@ from helpers.server.toolcalls import CallPiece
 
 #: The seconds of silence after which a stream sends a comment, so that nobody takes the line for dead.
 SILENT_SECONDS = 10.0
+#: How clients call a part of a message that is an image, in chats and in responses.
+IMAGE_PARTS = ("image_url", "input_image")
 
 
 class Completions:
@@ -235,7 +237,11 @@ def as_refused(error: Exception) -> Refused:
         case Refused():
             return error
         case ValidationError():
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            wrong = error.errors(include_url=False, include_context=False)
+            if any(one["type"] == "literal_error" and one["input"] in IMAGE_PARTS for one in wrong):
+                sentence = "The models here read text only. Leave the image out, or ask a model that sees elsewhere."
+                return Refused(400, "unsupported_content", sentence, param="messages")
+            first = wrong[0]
             where = ".".join(map(str, first["loc"]))
             kinds = {"extra_forbidden": "unknown_parameter", "json_invalid": "invalid_json"}
             code = kinds.get(first["type"], "invalid_value")

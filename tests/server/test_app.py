@@ -295,6 +295,14 @@ def test_what_cannot_be_used_is_refused_in_openais_form(client: TestClient, path
 
 
 @pytest.mark.fault("the course's own server")
+def test_an_image_is_refused_in_a_sentence(client: TestClient) -> None:
+    seen = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    answer = post(client, "/v1/chat/completions", messages=[{"role": "user", "content": seen}])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_content")
+    assert "read text only" in answer.json()["error"]["message"]
+
+
+@pytest.mark.fault("the course's own server")
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"a": NaN}', b'{"messages": ' + b"[" * 200_000])
 def test_what_is_no_json_object_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/chat/completions", content=body)
