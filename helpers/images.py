@@ -113,6 +113,16 @@ def as_small_bytes(picture: Picture, limit: int) -> bytes:
     return data
 
 
+def sample_photo() -> Path:
+    """A photograph that is here already: Grace Hopper in uniform, 512 × 600 pixels, which comes with matplotlib.
+
+    James S. Davis, U.S. Navy, 1984: an official photograph, in the public domain.
+    """
+    from matplotlib.cbook import get_sample_data
+
+    return Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+
+
 def _saved(picture: Picture, **options: Any) -> bytes:
     file = io.BytesIO()
     as_pil(picture).save(file, **options)

@@ -354,3 +354,7 @@ def test_small_bytes_are_png_where_it_fits_else_jpeg() -> None:
     small = as_small_bytes(noise, 40_000)
     assert small.startswith(b"\xff\xd8\xff")
     assert len(small) < len(as_png_bytes(noise))
+
+
+def test_the_photograph_that_is_here_already_is_read() -> None:
+    assert str(read(images.sample_photo())) == "Picture(512 × 600 pixels)"

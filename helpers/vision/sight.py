@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from math import isqrt
+from math import ceil, isqrt
 from typing import TYPE_CHECKING, Any
 
 from helpers import catalog, plots
@@ -151,6 +151,61 @@ def show_patches(image: Any, patch: int, *, ax: Axes | None = None) -> Axes:
     ax.set_yticks([y - 0.5 for y in range(0, height + 1, patch)], minor=True)
     ax.grid(which="minor", color="#444444", linewidth=0.6)
     return ax
+
+
+def draw_tokens(image: Any, rows: Sequence[dict[str, Any]], patch: int = 8, joined: int = 2) -> Any:
+    """A figure of an image's road into the prompt: its patches, what is joined, and the sequence of `rows`.
+
+    `rows` are those of `sequence` for one image. Each image token is drawn as the part of the image that it stands for.
+    """
+    import matplotlib.pyplot as plt
+
+    plots.use_theme()
+    figure, axes = plt.subplot_mosaic(
+        [["cut", "join"], ["read", "read"]], figsize=(9, 4.2), height_ratios=(3, 1), layout="constrained"
+    )
+    side = image.width // (patch * joined)
+    for place, size, title in (
+        ("cut", patch, f"1. the encoder makes a vector of each of {(image.width // patch) ** 2} patches"),
+        ("join", patch * joined, f"2. the connector joins {joined} × {joined}: {side**2} image tokens"),
+    ):
+        show_patches(image, size, ax=axes[place]).set_title(title)
+    ax, at = axes["read"], 0
+    for row in rows:
+        for number in range(row["tokens"]):
+            box = (at + 0.05, at + 0.95, 0.0, 0.9)
+            if row["kind"] == "image":
+                down, across = divmod(number, side)
+                corner = (across * patch * joined, down * patch * joined)
+                part = image.crop((*corner, corner[0] + patch * joined, corner[1] + patch * joined))
+                ax.imshow(part, extent=box, aspect="auto", interpolation="nearest")
+            shade = {"image": "none", "text": plots.PALETTE[1], "control": "#BBBBBB"}[row["kind"]]
+            ax.add_patch(plt.Rectangle((box[0], 0), 0.9, 0.9, facecolor=shade, edgecolor="#444444", linewidth=0.5))
+            at += 1
+    ax.set_title("3. the decoder reads one sequence: markers grey, words blue, image tokens as what they stand for")
+    ax.set(xlim=(0, at), ylim=(-0.05, 1), aspect="equal")
+    ax.axis("off")
+    return figure
+
+
+def phi_crops(width: int, height: int, most: int = 16) -> tuple[int, int]:
+    """The rows and columns of crops of 336 pixels into which Phi-3.5-vision lays an image of this size.
+
+    The image is made as large as fits into `most` crops, whatever its size was, so a small one is enlarged
+    (huggingface.co/microsoft/Phi-3.5-vision-instruct, processing_phi3_v.py, HD_transform). Its card advises 16 crops
+    for one image, and 4 for each of several.
+
+    >>> phi_crops(512, 600), phi_crops(1920, 1080), phi_crops(64, 64, most=4)
+    ((4, 4), (3, 5), (2, 2))
+    """
+    if min(width, height, most) < 1:
+        raise InvalidInput("An image has at least one pixel, and one crop.")
+    ratio = max(width, height) / min(width, height)
+    long = 1
+    while (long + 1) * ceil((long + 1) / ratio) <= most:
+        long += 1
+    short = ceil(int(long * 336 / ratio) / 336)
+    return (short, long) if width >= height else (long, short)
 
 
 def show_map(image: Any, values: Map, label: str, *, ax: Axes | None = None) -> Axes:

@@ -110,7 +110,10 @@ def histogram(frame: Image) -> Differences:
 
 
 def differences(frames: Sequence[Image]) -> Differences:
-    """For each frame but the first, the share of pixels that changed colour since the frame before, 0 to 1."""
+    """For each frame but the first, the least share of pixels that must have changed colour since the one before.
+
+    0 to 1. More may have changed: where one pixel turns red and another stops being red, a histogram sees nothing.
+    """
     import numpy as np
 
     shares = np.array([histogram(frame) for frame in frames])

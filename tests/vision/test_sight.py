@@ -132,3 +132,24 @@ def test_a_map_is_drawn_over_the_whole_image_with_its_unit(picture: Image.Image)
 def test_patches_are_drawn_on_their_borders(picture: Image.Image) -> None:
     ax = sight.show_patches(picture, 8)
     assert list(ax.xaxis.get_minorticklocs()) == [x - 0.5 for x in range(0, 65, 8)]
+
+
+def test_the_drawing_shows_a_box_for_each_token(model: Any, processor: Any, picture: Image.Image) -> None:
+    import matplotlib.pyplot as plt
+
+    rows = sight.sequence(model, processor, [picture], QUESTION)
+    figure = sight.draw_tokens(picture, rows)
+    read = figure.axes[-1]
+    plt.close(figure)
+    assert len(read.patches) == sum(row["tokens"] for row in rows)
+    assert len(read.images) == 16
+
+
+@pytest.mark.parametrize(("size", "crops"), [((1344, 1344), (4, 4)), ((64, 64), (4, 4)), ((100, 1700), (16, 1))])
+def test_phi_fills_its_crops_whatever_the_size(size: tuple[int, int], crops: tuple[int, int]) -> None:
+    assert sight.phi_crops(*size) == crops
+
+
+def test_an_image_without_pixels_has_no_crops() -> None:
+    with pytest.raises(InvalidInput):
+        sight.phi_crops(0, 600)
