@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,13 @@ LARGEST_KIB, MEDIAN_LINES, LONGEST_LINES, IMPORT_LINES = 400, 6, 20, 8
 MACHINE_PATHS = re.compile(r"/home/\w|/root/|/Users/\w|[A-Z]:\\\\?Users|/tmp/\w|/site-packages/|/workspaces/")
 
 
+@cache
+def book_of(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
 def cells(path: Path, kind: str) -> list[Any]:
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+    return [cell for cell in book_of(path).cells if cell.cell_type == kind]
 
 
 def found_in(paths: Iterable[Path], look: Callable[[Path], Any]) -> dict[str, Any]:
@@ -53,9 +59,15 @@ def code_of(path: Path) -> str:
     return "\n".join(re.sub(r"(?m)^\s*[%!].*$", "pass", cell.source) for cell in cells(path, "code"))
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Every node of a file's code."""
+    return list(ast.walk(ast.parse(code_of(path))))
+
+
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
     """Each imported module as its parts; a name imported from a package counts as its module."""
-    for node in ast.walk(ast.parse(code_of(path))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -121,7 +133,7 @@ def test_a_notebook_is_small_and_has_no_widgets() -> None:
     def too_much(path: Path) -> str:
         if path.stat().st_size > LARGEST_KIB * 1024:
             return f"{path.stat().st_size // 1024} KiB"
-        state = "widgets" in nbformat.read(path, as_version=4).metadata
+        state = "widgets" in book_of(path).metadata
         return "widget state" if state or "widget-view+json" in path.read_text(encoding="utf-8") else ""
 
     assert found_in(NOTEBOOKS, too_much) == {}
@@ -207,7 +219,7 @@ def test_every_stored_picture_is_told_in_a_sentence() -> None:
 
 def test_a_notebook_asks_a_question_and_its_cells_have_ids() -> None:
     def wrong(path: Path) -> str:
-        book = nbformat.read(path, as_version=4)
+        book = book_of(path)
         ids = [cell.get("id") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
         asks = re.fullmatch(r"# .+\?", book.cells[0].source.splitlines()[0])
         return "" if asks and None not in ids and len(set(ids)) == len(ids) else "no question, or cells without ids"
@@ -246,14 +258,13 @@ def test_functions_fit_on_a_screen() -> None:
 
 
 def long_functions(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [n for n in nodes_of(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > 40]
 
 
 def test_nobody_elses_code_is_run_from_a_hub() -> None:
     def trusts(path: Path) -> list[int]:
-        keywords = [node for node in ast.walk(ast.parse(code_of(path))) if isinstance(node, ast.keyword)]
+        keywords = [node for node in nodes_of(path) if isinstance(node, ast.keyword)]
         asked = [k for k in keywords if k.arg == "trust_remote_code"]
         return [k.value.lineno for k in asked if not (isinstance(k.value, ast.Constant) and k.value.value is False)]
 
@@ -262,7 +273,7 @@ def test_nobody_elses_code_is_run_from_a_hub() -> None:
 
 def test_what_another_process_says_is_read_as_utf8_whatever_it_holds() -> None:
     def unsure(path: Path) -> list[int]:
-        calls = [node for node in ast.walk(ast.parse(code_of(path))) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes_of(path) if isinstance(node, ast.Call)]
         words = {call.lineno: {k.arg: k.value for k in call.keywords} for call in calls if is_process(call)}
         decoded = {
             line: given for line, given in words.items() if {"text", "encoding", "universal_newlines"} & set(given)

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
 from helpers.backends.remote import Key
@@ -45,6 +43,10 @@ def test_what_a_client_sends_is_answered(client: TestClient, sent: dict[str, Any
 
 @pytest.mark.parametrize("examples", [10, pytest.param(400, marks=pytest.mark.nightly)])
 def test_what_the_description_allows_is_answered_or_refused(client: TestClient, examples: int) -> None:
+    # Two seconds of import, which every process of the tests would pay above.
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     operations = [found.ok() for found in schema.get_all_operations()]
     assert {operation.path for operation in operations} >= {"/v1/chat/completions", "/v1/responses"}
