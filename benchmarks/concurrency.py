@@ -27,7 +27,7 @@ def main() -> None:
     with serve("smollm2-135m", slots=16, context=512, engines=asked.engines) as server:
         crowd(server.route, 16, new_tokens=1)  # warms every slot
         for _ in range(asked.repeats):
-            rows += [crowd(server.route, n, requests=max(3, 2 * n), new_tokens=asked.new_tokens) for n in AT_ONCE]
+            rows += [crowd(server.route, n, requests=max(10, 2 * n), new_tokens=asked.new_tokens) for n in AT_ONCE]
 
     def of(column: str, n: int) -> list[float]:
         return [row[column] for row in rows if row["at_once"] == n]

@@ -1,7 +1,8 @@
 """What an answer costs: a price for each token elsewhere, electricity and a machine here.
 
 Elsewhere the cost follows the tokens and an idle day is free. Here the machine is paid for whether it works or not,
-and electricity follows the seconds. So there is a number of tokens a day at which both cost the same.
+and electricity follows the seconds. So there is a number of tokens a day at which both cost the same, and a speed below
+which a machine never gets there, though it works all day.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from helpers.errors import InvalidInput
 
 SECONDS_PER_DAY = 86_400
 DAYS_PER_YEAR = 365.25
+#: Prompt tokens for each token of answer, in a chat whose prompts carry some context: an assumption of ours.
+PROMPT_PER_ANSWER = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Price:
 class OwnMachine:
     """A machine that you own: the power it draws while it answers, and what it cost to buy, spread over its years."""
 
+    name: str
     watts: float
     dollars_per_kwh: float
     purchase_dollars: float = 0.0
@@ -53,7 +57,7 @@ class OwnMachine:
     def energy_cost(self, seconds: float) -> float:
         """Dollars of electricity for so many seconds of work.
 
-        >>> OwnMachine(watts=100, dollars_per_kwh=0.30).energy_cost(3600)
+        >>> OwnMachine("a lamp", watts=100, dollars_per_kwh=0.30).energy_cost(3600)
         0.03
         """
         return self.watts / 1000 * seconds / 3600 * self.dollars_per_kwh
@@ -83,38 +87,41 @@ def price(provider: str, model: str) -> Price:
     return found
 
 
-def example_machine() -> OwnMachine:
-    """The machine of the table, an example to be replaced by yours."""
-    return OwnMachine(**{name: value for name, value in _data()["machine"].items() if name != "basis"})
+def example_machines() -> list[OwnMachine]:
+    """The machines of the table, examples to be replaced by yours."""
+    rows = _data()["machines"]
+    return [OwnMachine(**{name: value for name, value in row.items() if name != "basis"}) for row in rows]
 
 
 def day_costs(
     tokens_per_day: Sequence[float],
-    machine: OwnMachine,
+    own: Sequence[tuple[OwnMachine, float]],
     hosted: Sequence[Price],
     *,
-    tokens_per_second: float,
-    prompt_per_answer: float = 3.0,
+    prompt_per_answer: float = PROMPT_PER_ANSWER,
 ) -> list[dict[str, Any]]:
     """One row for each number of answer tokens a day and each place: `where`, `tokens_per_day`, `dollars_per_day`.
 
-    `prompt_per_answer` prompt tokens are read for each token of answer. A machine that writes `tokens_per_second`,
-    reading included, has no row beyond what fits into a day.
+    `own` are machines, each with the answer tokens that it writes a second, reading `prompt_per_answer` prompt tokens
+    for each of them included. A machine has a last row at what fits into its day, and none beyond.
     """
     rows: list[dict[str, Any]] = []
-    for tokens in tokens_per_day:
-        seconds = tokens / tokens_per_second
-        if seconds <= SECONDS_PER_DAY:
-            cost = machine.dollars_per_day + machine.energy_cost(seconds)
-            rows.append({"where": "own machine", "tokens_per_day": tokens, "dollars_per_day": cost})
-        for p in hosted:
-            cost = p.cost(prompt_per_answer * tokens, tokens)
-            rows.append({"where": f"{p.model}, {p.provider}", "tokens_per_day": tokens, "dollars_per_day": cost})
+
+    def add(where: str, tokens: float, dollars: float) -> None:
+        rows.append({"where": where, "tokens_per_day": tokens, "dollars_per_day": dollars})
+
+    for machine, speed in own:
+        most = speed * SECONDS_PER_DAY
+        for tokens in [*(tokens for tokens in tokens_per_day if tokens < most), most]:
+            add(machine.name, tokens, machine.dollars_per_day + machine.energy_cost(tokens / speed))
+    for p in hosted:
+        for tokens in tokens_per_day:
+            add(f"{p.model}, {p.provider}", tokens, p.cost(prompt_per_answer * tokens, tokens))
     return rows
 
 
 def break_even(
-    machine: OwnMachine, hosted: Price, *, tokens_per_second: float, prompt_per_answer: float = 3.0
+    machine: OwnMachine, hosted: Price, *, tokens_per_second: float, prompt_per_answer: float = PROMPT_PER_ANSWER
 ) -> float | None:
     """The answer tokens a day from which the own machine is cheaper; None if it never is within a day's work.
 
@@ -125,3 +132,16 @@ def break_even(
         return None
     tokens = machine.dollars_per_day / saved_per_token
     return tokens if tokens <= tokens_per_second * SECONDS_PER_DAY else None
+
+
+def least_speed(machine: OwnMachine, hosted: Price, *, prompt_per_answer: float = PROMPT_PER_ANSWER) -> float:
+    """The answer tokens a second, reading included, at which a machine busy all day costs as much as `hosted`.
+
+    A slower one is never cheaper, however much it is used. From: day + energy of a day = price × tokens of a day.
+
+    >>> laptop, _ = example_machines()
+    >>> round(least_speed(laptop, price("foundry", "phi-4-mini")), 1)
+    22.2
+    """
+    whole_day = machine.dollars_per_day + machine.energy_cost(SECONDS_PER_DAY)
+    return whole_day / (SECONDS_PER_DAY * hosted.cost(prompt_per_answer, 1))

@@ -65,8 +65,9 @@ def round_trip(route: Route, repeats: int = 9) -> Spread:
 
 
 def crowd(route: Route, at_once: int, *, requests: int | None = None, new_tokens: int = 32) -> dict[str, Any]:
-    """One row: what `at_once` users get who each ask again as soon as they are answered.
+    """One row: what `at_once` users get who share `requests` questions, each taking the next as soon as answered.
 
+    Without `requests` there are as many as users, and at least three: enough for a rate, and too few for a tenth.
     `tokens_per_second` is the server's whole throughput; `latency_p50_seconds` and `latency_p90_seconds` are what one
     user waits for a whole answer, in half and in nine tenths of the requests. Answers have `new_tokens` tokens, a
     quarter more or a quarter less; the beginning that all prompts share is in the cache, as it is in a class.
