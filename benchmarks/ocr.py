@@ -1,20 +1,17 @@
 """How well text in pictures is read, where that breaks, and what is answered from it: all figures with their counts.
 
-python -m benchmarks.ocr [--documents 10] [--pages 6] [--model smollm2-135m] [--provider NAME] [--sees] [--store]
+python -m benchmarks.ocr [--documents 10] [--pages 6] [--model smollm2-135m] [--provider NAME] [--sees]
 
 The documents are made from seeds that no test or notebook uses. With --sees the model is one that is shown the
-pictures, and answers end to end. With --store nothing else is done than to keep for notebook 04, in
-data/documents_04.json, how many questions on each kind of document the model answered rightly from the text.
+pictures, and answers end to end.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
 
 from benchmarks.report import report
-from helpers import data, machine
+from helpers import machine
 from helpers.chat import open_chat
 from helpers.intervals import Mean, Rate, Spread
 from helpers.vision import document_qa, documents, ocr
@@ -53,10 +50,6 @@ def answered(asked: argparse.Namespace, made: list[documents.DrawnPage]) -> dict
     with open_chat(asked.model, provider=asked.provider) as chat:
         by_model = document_qa.by_model(chat, conversation=asked.model != "smollm2-135m")
         roads: dict[str, document_qa.Road] = {"rules": document_qa.answer_by_rules}
-        if asked.store:
-            rows = document_qa.scored(roads | {"pipeline": by_model}, made)
-            store(asked.model, rows)
-            return {}
         if asked.sees:
             roads |= {"end to end": document_qa.end_to_end(chat)}
         else:
@@ -72,22 +65,6 @@ def answered(asked: argparse.Namespace, made: list[documents.DrawnPage]) -> dict
     return figures
 
 
-def store(model: str, rows: Any) -> None:
-    """Writes the counts of one model, and of the rules, in place of what was stored of them."""
-    path = data.FOLDER / "documents_04.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["counts"] if path.exists() else []
-    counts = [
-        {"reader": model if road == "pipeline" else road, "kind": kind, "form": form, "wording": wording}
-        | {"right": int(part["right"].sum()), "questions": len(part)}
-        for (road, kind, form, wording), part in rows.groupby(["road", "kind", "form", "wording"], sort=False)
-    ]
-    made = {row["reader"] for row in counts}
-    counts = [*(row for row in kept if row["reader"] not in made), *counts]
-    lines = ",\n  ".join(json.dumps(row) for row in counts)
-    note = json.dumps(f"python -m benchmarks.ocr --store, on {machine.describe()}")
-    path.write_text(f'{{"made": {note}, "counts": [\n  {lines}\n]}}\n', encoding="utf-8")
-
-
 def as_spread(rate: Rate) -> Spread:
     """A share with its 95 % interval, in the form that a report takes."""
     return Spread(rate.share, *rate.interval, rate.trials)
@@ -99,14 +76,10 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=6, help="at each level of a harm")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--provider")
-    parser.add_argument("--store", action="store_true", help="keep the answers' counts for notebook 04")
     parser.add_argument("--sees", action="store_true", help="the model is shown the pictures")
     asked = parser.parse_args()
     print(f"{machine.describe()}\n")
     made = documents.collection(asked.documents, FIRST_SEED)
-    if asked.store:
-        answered(asked, made)
-        return
     texts = [documents.text_page(seed) for seed in range(FIRST_SEED, FIRST_SEED + asked.documents)]
     figures = transcribed("lines", texts)
     for kind in documents.MAKERS:

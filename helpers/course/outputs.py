@@ -113,6 +113,7 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
             output.data[kind] = portable(value, root)
     if "image/png" in output.data:
         output.data["image/png"] = smaller(output.data["image/png"])
+        output.data.pop("image/jpeg", None)  # the same picture once more, as IPython gives those of PIL
     return output
 
 

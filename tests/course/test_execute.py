@@ -240,6 +240,11 @@ def test_tables_and_figures_are_kept() -> None:
     assert stored(new_output("display_data", data=data))[0].data == data
 
 
+def test_a_picture_is_stored_in_one_format() -> None:
+    data = {"image/png": "iVBORw0KGgo=", "image/jpeg": "the same once more"}
+    assert list(stored(new_output("display_data", data=data))[0].data) == ["image/png"]
+
+
 def test_an_address_of_an_object_is_left_out() -> None:
     assert stored(new_output("execute_result", data={"text/plain": "<X at 0x7f3a5c0d1e20>"}))[0].data == {
         "text/plain": "<X at 0x…>"
