@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from helpers.errors import InvalidInput
@@ -323,6 +324,22 @@ def _short(count: float) -> str:
     """135M, 3.82B, 1.76T."""
     size, letter = next((s, name) for s, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1, "")) if count >= s)
     return f"{count / size:.3g}{letter}"
+
+
+def box(
+    ax: Axes, x: float, y: float, text: str, *, size: tuple[float, float] = (1.6, 0.6), shade: str | None = "#F2F2F2"
+) -> None:
+    """Draws a box with a text, its middle at (x, y); one without a shade is only hinted at: it rests, or is absent."""
+    width, height = size
+    look: dict[str, Any] = {"facecolor": shade or "white", "edgecolor": "#444444" if shade else "#BBBBBB"}
+    ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, alpha=0.55 if shade else 1.0, **look))
+    ax.text(x, y, text, ha="center", va="center", fontsize=8, color="#111111" if shade else "#888888")
+
+
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], *, weak: bool = False) -> None:
+    """Draws an arrow from one point to another; a weak one is grey and thin."""
+    look = {"arrowstyle": "->", "color": "#BBBBBB" if weak else "#333333", "linewidth": 0.7 if weak else 1.4}
+    ax.annotate("", end, start, arrowprops=look | {"shrinkA": 0, "shrinkB": 0})
 
 
 class LiveCurve:

@@ -65,7 +65,7 @@ PRECISIONS: Mapping[str, tuple[str | None, ...]] = {
     "openvino": ("own", "q8_0"),
     "mlx": ("bf16", "int8", "int4"),
 }
-ALSO_QUICK = (("transformers", "fp32"), ("llamacpp", "q8_0"))
+ALSO_QUICK = (("transformers", "fp32"),)
 #: Seconds for the rates of a trial, its repeats, and after how many seconds a trial is given up.
 QUICK, FULL = (1.5, 2, 300.0), (20.0, 5, 900.0)
 

@@ -148,6 +148,17 @@ def quantize(path: Path, target: Path, calibration: Matrix, scheme: Scheme | Non
     return target
 
 
+def small_graph(folder: Path, *, width: int = 32) -> tuple[Path, Matrix]:
+    """A block of random weights in whole numbers, small enough to be emulated in an instant; and inputs for it."""
+    dice = np.random.default_rng(0)
+    gate, up, down = (
+        dice.normal(0, 0.2, shape).astype(np.float32) for shape in ((width, 64), (width, 64), (64, width))
+    )
+    seen = dice.normal(0, 1, (8 * ROWS, width)).astype(np.float32)
+    plain = write(Block(gate, up, down, seen, seen[:ROWS]), folder / "float.onnx")
+    return quantize(plain, folder / "small.onnx", seen), seen[:ROWS]
+
+
 #: How the block is quantized, the usual way for this processor first.
 SCHEMES = (Scheme(), Scheme(activation_bits=8), Scheme(per_channel=True))
 

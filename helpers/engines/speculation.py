@@ -1,10 +1,10 @@
-"""Speculative decoding without a second model: llama.cpp guesses the next tokens from what stands in the text already.
+"""Speculative decoding in llama.cpp: something cheap guesses the next tokens, and the model reads them all at once.
 
-Where the last `SEEN` tokens have occurred before, the tokens that followed them there are the *draft*. The model reads
-the whole draft at once, as it reads a prompt, and keeps the tokens that it would have chosen itself; so the answer is
-the same. It gains where the text repeats itself, and where reading several tokens costs little more than one: that is
-where memory is the limit and not arithmetic (Leviathan, Kalman and Matias 2023, arXiv 2211.17192; Saxena 2023, prompt
-lookup decoding).
+The guess, the *draft*, comes from the text itself, where the last `SEEN` tokens have occurred before (what followed
+them there is the draft), or from a smaller model of the same family. The model keeps the drafted tokens that it would
+have chosen itself, so the answer is the same. It gains where drafts are accepted, and where reading several tokens
+costs little more than one: that is where memory is the limit and not arithmetic (Leviathan, Kalman and Matias 2023,
+arXiv 2211.17192; Saxena 2023, prompt lookup decoding).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from helpers import catalog
 from helpers.backends import llamacpp
 from helpers.backends.remote import fetch
-from helpers.errors import BackendUnavailable, InvalidInput
+from helpers.errors import BackendUnavailable
 from helpers.models import sources
 
 #: A draft is made where this many tokens have occurred before.
@@ -44,51 +44,79 @@ TEXTS: Mapping[str, str] = {
 }
 
 
+#: A task whose answer stands nowhere in the prompt.
+NEW_CODE = {
+    "code, new": (
+        "<|im_start|>user\nWrite a Python class for a bank account with deposit, withdraw and a list of "
+        "transactions. Code only.<|im_end|>\n<|im_start|>assistant\n"
+    )
+}
+
+
 def speculate(
     texts: Mapping[str, str] = TEXTS,
     drafts: Sequence[int] = (0, 3, 6),
     *,
+    model: str = "smollm2-135m",
+    drafter: str | None = None,
     new_tokens: int = 96,
     repeats: int = 3,
     threads: int | None = None,
+    reuse_prompt: bool = False,
 ) -> list[dict[str, Any]]:
     """One row for each text, length of draft and repeat: the rate, and what became of the draft.
 
-    `accepted` is the share of drafted tokens that the model kept, None where none was drafted. `tokens_per_step` counts
-    those that one reading of the weights gave. All answers to a text are equal, or an error is raised: drafts may
-    change the speed and nothing else.
+    `drafter` names the smaller model that guesses; without one the text itself does. `accepted` is the share of drafted
+    tokens that the model kept, None where none was drafted. `tokens_per_step` counts those that one reading of the
+    weights gave. `same` says whether the answer is the one that the model gives without a draft, where `drafts` has a
+    0: reading several tokens at once rounds otherwise, so a near-tie may fall differently.
+    `reuse_prompt` reads a text once for all its repeats, which saves minutes with a larger model.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise BackendUnavailable("Drafts need the package xllamacpp.", "pip install xllamacpp")
-    rows = []
-    for draft in drafts:
-        server = _Server(draft, threads)
+    rows: list[dict[str, Any]] = []
+    plain: dict[str, str] = {}
+    for draft in sorted(drafts):
+        server = _Server(model, draft, drafter, threads, reuse_prompt)
         for name, passage in texts.items():
             server.answer(passage, 1)  # warms up
-            rows += [{"text": name, "drafted": draft, **server.answer(passage, new_tokens)} for _ in range(repeats)]
-    for name in texts:
-        if len({row["answer"] for row in rows if row["text"] == name}) > 1:
-            raise InvalidInput(f"The answers to {name!r} differ with the draft.", "Near-ties fall differently there.")
+            head = {"text": name, "drafted": draft, "by": (drafter or "the text") if draft else "nobody"}
+            for _ in range(repeats):
+                found = server.answer(passage, new_tokens)
+                plain.setdefault(name, found["answer"]) if not draft else None
+                rows.append(head | found | {"same": found["answer"] == plain.get(name, found["answer"])})
+        server.close()
     return rows
 
 
 class _Server:
-    """llama.cpp's server with n-gram drafts of so many tokens; 0 for none."""
+    """llama.cpp's server with drafts of so many tokens at most; 0 for none."""
 
-    def __init__(self, draft: int, threads: int | None) -> None:
+    def __init__(self, model: str, draft: int, drafter: str | None, threads: int | None, reuse: bool) -> None:
         def adjust(options: Any) -> None:
             import xllamacpp
 
-            if draft:
-                options.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
-                options.speculative.ngram_simple.size_n, options.speculative.ngram_simple.size_m = SEEN, draft
+            kinds, speculative = xllamacpp.common_speculative_type, options.speculative
+            if draft and drafter:
+                speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+                speculative.draft.mparams.path = str(sources.gguf(catalog.card(drafter)))
+                speculative.draft.n_max = draft
+                own, cores = options.cpuparams.n_threads, speculative.draft
+                cores.cpuparams.n_threads = cores.cpuparams_batch.n_threads = own
+            elif draft:
+                speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+                speculative.ngram_simple.size_n, speculative.ngram_simple.size_m = SEEN, draft
 
-        path = sources.gguf(catalog.card("smollm2-135m"))
+        self._reuse, path = reuse, sources.gguf(catalog.card(model))
         self._server, self._route = llamacpp.started(str(path), context=2048, threads=threads, adjust=adjust)
 
+    def close(self) -> None:
+        """Gives the memory back before the next one opens."""
+        self._server = None
+
     def answer(self, passage: str, new_tokens: int) -> dict[str, Any]:
-        """The greedy continuation, of exactly so many tokens, and what llama.cpp counted."""
-        body = {"prompt": passage, "n_predict": new_tokens, "temperature": 0, "top_k": 1, "cache_prompt": False}
+        """The greedy continuation, of exactly so many tokens, and what llama.cpp counted"""
+        body = {"prompt": passage, "n_predict": new_tokens, "temperature": 0, "top_k": 1, "cache_prompt": self._reuse}
         found = fetch(self._route, "/completion", body | {"ignore_eos": True}, seconds=300)
         counted = found["timings"]
         drafted, kept = counted.get("draft_n", 0), counted.get("draft_n_accepted", 0)

@@ -35,7 +35,7 @@ def embed(texts: Sequence[str], *, batch: int = 32) -> np.ndarray:
 
     if isinstance(texts, str):
         raise InvalidInput("embed() takes a list of texts, and this is one text.", "Write embed([text]).")
-    tokenizer, model = _encoder()
+    tokenizer, model = encoder()
     rows = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     # Texts of like length together, since the short ones of a batch are filled up to its longest.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -55,12 +55,12 @@ def embed(texts: Sequence[str], *, batch: int = 32) -> np.ndarray:
 
 def tokens_read(texts: Sequence[str]) -> int:
     """How many tokens `embed` reads of these texts."""
-    tokenizer, _ = _encoder()
+    tokenizer, _ = encoder()
     return sum(len(ids) for ids in tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"])
 
 
 @cache
-def _encoder() -> tuple[Any, Any]:
+def encoder() -> tuple[Any, Any]:
     """The tokenizer and the model, loaded once."""
     card = catalog.card(ENCODER)
     machine.require_memory(4 * card.parameters, card.title)
