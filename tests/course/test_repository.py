@@ -186,7 +186,7 @@ def test_imports_stand_in_one_short_cell() -> None:
 
 
 def test_a_name_means_one_thing_in_a_page() -> None:
-    """For the first three notebooks; what only holds a drawing or the cases of a check may come again."""
+    """For the notebooks that were written for it; what only holds a drawing or a check's cases may come again."""
     again = {"ax", "left", "right", "style", "cases", "_"}
 
     def bound_twice(path: Path) -> list[str]:
@@ -194,7 +194,7 @@ def test_a_name_means_one_thing_in_a_page() -> None:
         bound = [name for tree in trees for name in bindings(tree)]
         return sorted({name for name in bound if bound.count(name) > 1} - again)
 
-    assert found_in(NOTEBOOKS[:3], bound_twice) == {}
+    assert found_in([path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "04", "06")], bound_twice) == {}
 
 
 def bindings(tree: ast.Module) -> set[str]:
