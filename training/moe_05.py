@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 
 from helpers import machine
 from helpers.anatomy import count
@@ -28,6 +29,8 @@ STORED, SHIPPED = DATA / "moe_05.json", DATA / "moe_05"
 SIZE = Size()
 STEPS, ROWS, LENGTH = 1000, 6, 128
 SEEDS = 2
+#: Held-out tokens of each kind that are stored beside the mixture.
+HELD_TOKENS = 12_000
 TWINS = ("dense, same active", "dense, same total")
 #: The mixture a second time, without its balancing loss.
 UNBALANCED = "mixture, not balanced"
@@ -98,9 +101,16 @@ def run(name: str, seed: int, ids: Any, held: Any, *, steps: int = STEPS, checkp
     return model, found
 
 
-def ship(model: Any, tokenizer: Any) -> None:
-    """The mixture in 16 bits with its tokenizer and a card, as a folder that transformers opens."""
+def ship_held_out(held: dict[str, torch.Tensor]) -> None:
+    """Stores the tokens at the beginning of each kind's held-out text beside the mixture."""
+    beginnings = {kind: ids[:HELD_TOKENS].to(torch.int16) for kind, ids in held.items()}
+    mixture.HELD_OUT.write_bytes(save(beginnings))
+
+
+def ship(model: Any, tokenizer: Any, held: dict[str, torch.Tensor]) -> None:
+    """The mixture in 16 bits with its tokenizer, a card and what it was judged on, as a folder for transformers."""
     export.save_model(model.to(torch.float16), tokenizer, SHIPPED)
+    ship_held_out(held)
     (SHIPPED / "README.md").write_text(CARD.read_text(encoding="utf-8"), encoding="utf-8")
 
 
@@ -143,7 +153,7 @@ def main() -> None:
             checkpoint = home() / "moe_05" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.pt"
             model, found = run(name, seed, ids, held, checkpoint=checkpoint)
             if (name, seed) == ("mixture", 0):
-                ship(model, tokenizer)
+                ship(model, tokenizer, held)
             store(found, made_with)
             for left in (checkpoint, checkpoint.with_suffix(".json")):
                 remove(left)

@@ -192,8 +192,11 @@ class Agent:
         for example in self._near(question, self._nearest):
             turns += [Turn("user", example.question), Turn("assistant", _json(example.call))]
             if steps and example.result:
-                final = {"tool": "answer", "arguments": {"text": example.answer}}
-                turns += [Turn("user", RESULT.format(_json(example.result))), Turn("assistant", _json(final))]
+                result, final = example.result, {"tool": "answer", "arguments": {"text": example.answer}}
+                for call, next_result in example.later:
+                    turns += [Turn("user", RESULT.format(_json(result))), Turn("assistant", _json(dict(call)))]
+                    result = next_result
+                turns += [Turn("user", RESULT.format(_json(result))), Turn("assistant", _json(final))]
         turns.append(Turn("user", question))
         for step in steps:
             chosen = step.choice

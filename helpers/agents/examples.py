@@ -36,6 +36,29 @@ class CallExample:
         """The call as the model is to write it."""
         return {"tool": self.tool, "arguments": dict(self.arguments)}
 
+    @property
+    def later(self) -> Sequence[tuple[Mapping[str, Any], str]]:
+        """Further calls with their results, before the answer; none where one call is enough."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainExample(CallExample):
+    """An example in which a tool's result is used for the next call; `then` holds those calls and their results."""
+
+    then: tuple[tuple[Mapping[str, Any], str], ...] = ()
+
+    @property
+    def later(self) -> Sequence[tuple[Mapping[str, Any], str]]:
+        """Further calls with their results, before the answer."""
+        return self.then
+
+
+def chain_examples() -> list[ChainExample]:
+    """The course's own, two: a price is looked up and then reckoned with."""
+    found = stored("agent_chain")["examples"]
+    return [ChainExample(**{**one, "then": tuple((call, result) for call, result in one["then"])}) for one in found]
+
 
 def tool_questions(part: str = "questions") -> list[CallExample]:
     """The course's own: the thirty "questions", the "examples" that a model is shown, or "dev" to try things on.

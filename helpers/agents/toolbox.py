@@ -41,6 +41,9 @@ Unit = Literal[
 ]
 # fmt: on
 Language = Literal["English", "Swedish", "French", "German", "Spanish", "Chinese"]
+Lamp = Literal["Luna", "Stella", "Aurora", "Comet", "Vega"]
+#: A small shop's price list, in euros.
+PRICES: dict[str, float] = {"Luna": 24.5, "Stella": 39, "Aurora": 61.25, "Comet": 18.9, "Vega": 47}
 
 #: Quantity → unit → how many of the quantity's first unit it is. Factors of NIST Special Publication 811, appendix
 #: B.8: the international mile and pound, the US gallon and cup.
@@ -127,6 +130,16 @@ def translator(chat: Chat) -> Callable[..., str]:
 def course_tools(translating: Chat) -> list[Tool]:
     """All five tools of the course; `translating` is the chat that translates."""
     return [tool(one) for one in (calculator, convert_units, search_course, text_statistics, translator(translating))]
+
+
+def price_of(lamp: Lamp) -> str:
+    """Looks up what one lamp costs in the shop, in euros."""
+    return f"{PRICES[lamp]:g}"
+
+
+def shop_tools() -> list[Tool]:
+    """Two tools of which the second needs what the first finds: the price list, and the calculator."""
+    return [tool(one) for one in (price_of, calculator)]
 
 
 def _power(base: Any, exponent: Any) -> Any:

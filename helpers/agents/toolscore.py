@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from helpers.agents.agent import Agent, Choice
+from helpers.agents.agent import Agent, Choice, Run
 from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.tools import Tool
 from helpers.errors import InvalidInput
@@ -53,6 +53,39 @@ def compare_agents(agents: Mapping[str, Agent], questions: Sequence[CallExample]
     import pandas as pd
 
     return pd.DataFrame([{"agent": name} | _row(agent, one) for one in questions for name, agent in agents.items()])
+
+
+def score_chains(agent: Agent, questions: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a question in which one tool's result is the next one's argument, each run to its end.
+
+    `used` says whether a number of an earlier result stands among the arguments of a later call, and `right` whether
+    the last number of the answer is the `wanted` one. `calls` is all that was called.
+    """
+    import pandas as pd
+
+    rows = []
+    for one in questions:
+        done = agent.run(one["question"])
+        said = _numbers(done.answer) if done.ending == "answered" else []
+        row = {"question": one["question"], "calls": "; ".join(map(str, done.steps)), "answer": done.answer}
+        row |= {"ending": done.ending, "used": _handed_on(done)}
+        rows.append(row | {"right": bool(said) and math.isclose(said[-1], one["wanted"], abs_tol=0.005)})
+    return pd.DataFrame(rows)
+
+
+def _handed_on(done: Run) -> bool:
+    """Whether some call has a number in it that an earlier one gave, and that the question does not say itself."""
+    known, given = set(_numbers(done.question)), set[float]()
+    for step in done.steps:
+        if given & set(_numbers(str(dict(step.choice.arguments)))):
+            return True
+        given |= set() if step.failed else set(_numbers(step.result)) - known
+    return False
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers in a text; a comma between thousands is left out."""
+    return [float(found) for found in re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3})", "", text))]
 
 
 def agent_shares(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers import anatomy
-from helpers.errors import InvalidInput
+from helpers.data import FOLDER
+from helpers.errors import DamagedFile, InvalidInput
 from helpers.making import corpus, training
 from helpers.making.training import CONTEXT, Batch, BatchAt
 
@@ -27,6 +28,8 @@ TEXT_KINDS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("arithmetic",),
 }
 SUMS = 60_000
+#: What the stored mixture was judged on: a part of each kind's held-out tokens.
+HELD_OUT = FOLDER / "moe_05" / "held.safetensors"
 VOCABULARY = 2048
 #: How much a batch's imbalance adds to its loss; Fedus et al. 2022 (Switch Transformers, section 2.2) took half of it.
 BALANCE = 0.02
@@ -38,7 +41,7 @@ JITTER = 0.1
 class Size:
     """The numbers of a mixture: `experts` of width `ffn` in every layer, of which a token uses `top`.
 
-    The tokens of a head are 32 wide. transformers' class always uses two experts; `top` says so in the counts.
+    transformers' class always uses two experts; `top` says so in the counts.
     """
 
     hidden: int = 128
@@ -109,6 +112,20 @@ def texts(*, sums: int = SUMS) -> tuple[dict[str, list[str]], dict[str, list[str
         {kind: [d.text for d in side if d.kind in kinds] for kind, kinds in TEXT_KINDS.items()} for side in sides
     )
     return train, held
+
+
+def held_texts() -> dict[str, torch.Tensor]:
+    """Tokens of each kind of text that the stored mixture has not read, 12,000 of each, as they came with it.
+
+    The standard library of another Python would be split otherwise, and have texts on this side that it has read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {kind: ids.long() for kind, ids in load_file(HELD_OUT).items()}
+    except (OSError, SafetensorError) as error:
+        raise DamagedFile(f"data/moe_05/{HELD_OUT.name} cannot be read.", "Restore it with git.") from error
 
 
 def encode_kinds(tokenizer: Any, parts: Mapping[str, Iterable[str]]) -> dict[str, torch.Tensor]:

@@ -204,6 +204,42 @@ def heat(table: Iterable[Mapping[str, Any]], *, value: str = "share", label: str
     return ax
 
 
+def draw_choice(
+    logits: Sequence[float], chosen: Mapping[int, float], *, token: str = "a token", ax: Axes | None = None
+) -> Axes:
+    """One token's way through a layer of experts: each expert's logit, and an arrow to each of the `chosen`.
+
+    `chosen` gives the weight with which an expert's output counts; experts that are not in it rest.
+    """
+    if ax is None:
+        plots.use_theme()
+        ax = plt.subplots(figsize=(7.5, 0.42 * len(logits) + 0.9), layout="constrained")[1]
+    middle = (len(logits) - 1) / 2
+    ends = {0.0: f"{token},\nafter attention", 2.6: "router:\none small\nmatrix", 8.2: "weighted\nsum"}
+    for x, text in ends.items():
+        plots.box(ax, x, middle, text, size=(1.6, 1.6))
+    plots.arrow(ax, (0.8, middle), (1.8, middle))
+    on_arrow: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+    on_arrow["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    for number, logit in enumerate(logits):
+        works, y = number in chosen, len(logits) - 1 - number
+        shade = EXPERTS[number % len(EXPERTS)] if works else None
+        plots.box(ax, 5.4, y, f"expert {number}", size=(1.6, 0.62), shade=shade)
+        plots.arrow(ax, (3.4, middle), (4.6, y), weak=not works)
+        on_arrow["color"] = "#222222" if works else "#888888"
+        ax.text(4.1, (2 * y + middle) / 3, f"{logit:+.2f}", **on_arrow)
+        if works:
+            plots.arrow(ax, (6.2, y), (7.4, middle))
+            ax.text(6.8, (y + middle) / 2, f"× {chosen[number]:.2f}", **on_arrow)
+        else:
+            ax.text(6.3, y, "rests", fontsize=7.5, va="center", color="#888888")
+    plots.arrow(ax, (9.0, middle), (9.8, middle))
+    ax.text(9.85, middle, "next layer", fontsize=8, va="center")
+    ax.set(xlim=(-0.9, 11.0), ylim=(-0.6, len(logits) - 0.4))
+    ax.axis("off")
+    return ax
+
+
 def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str = "", ax: Axes | None = None) -> Axes:
     """The text of `pieces`, one a token, each on the colour of its expert. A token is never cut at a line's end."""
     if len(pieces) != len(experts):

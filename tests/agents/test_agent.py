@@ -11,12 +11,13 @@ import pytest
 
 from engines_here import provider_of_our_own
 from helpers import catalog
-from helpers.agents import examples, toolscore
+from helpers.agents import examples, toolbox, toolscore
 from helpers.agents.agent import RESULT_CHARACTERS, Agent
 from helpers.agents.examples import CallExample, Nearest
 from helpers.agents.tools import tools
 from helpers.backends.echo import Engine
 from helpers.chat import open_chat
+from helpers.data import stored
 from helpers.errors import InvalidInput, RequestRefused
 from helpers.records import Chunk, Turn
 from talk import Scripted, fresh
@@ -337,3 +338,42 @@ def test_the_same_agent_runs_at_a_provider(card):
     with open_chat(card.name, provider=provider_of_our_own()) as chat:
         used = Agent(chat, [calculator], examples=EXAMPLES, describe=False)
         assert used.choose("What is 17 times 23?").arguments == {"expression": "17 * 23"}
+
+
+# A chain: one tool's result for the next call
+
+
+def chain(*texts, wanted=73.5):
+    shop = Agent(fresh(Scripted(*texts), CARD), toolbox.shop_tools())
+    return toolscore.score_chains(shop, [{"question": "What do 3 Luna lamps cost?", "wanted": wanted}]).iloc[0]
+
+
+PRICE, PRODUCT = call("price_of", lamp="Luna"), call("calculator", expression="3 * 24.5")
+
+
+def test_a_chain_hands_the_first_result_on_and_answers_with_the_last():
+    row = chain(PRICE, PRODUCT, call("answer", text="3 Luna lamps cost 73.50 euros."))
+    assert (row["used"], row["right"], row["ending"]) == (True, True, "answered")
+    assert row["calls"] == "price_of(lamp='Luna') → 24.5; calculator(expression='3 * 24.5') → 73.5"
+
+
+def test_a_number_that_the_question_says_itself_is_not_handed_on():
+    row = chain(call("calculator", expression="3 * 1"), call("calculator", expression="3 + 0"), DONE)
+    assert not row["used"]
+
+
+@pytest.mark.parametrize("answer", ["They cost 73.", "73.5 euros each, 220.5 in all."])
+def test_another_last_number_is_wrong(answer):
+    assert not chain(PRICE, PRODUCT, call("answer", text=answer))["right"]
+
+
+def test_a_chain_that_was_stopped_is_no_answer():
+    assert not chain(PRICE, PRODUCT, PRODUCT)["right"]
+
+
+def test_the_wanted_answers_follow_from_the_price_list():
+    wanted = {one["question"]: one["wanted"] for one in stored("agent_chain")["questions"]}
+    price = toolbox.PRICES
+    assert wanted["What do 3 Luna lamps cost together?"] == 3 * price["Luna"]
+    assert wanted["The Stella is reduced by 20%. What does it cost now?"] == pytest.approx(0.8 * price["Stella"])
+    assert wanted["What do a Comet and a Vega cost together?"] == pytest.approx(price["Comet"] + price["Vega"])

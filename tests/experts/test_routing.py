@@ -156,3 +156,10 @@ def test_coloured_text_refuses_what_does_not_fit() -> None:
         routing.coloured_text(["a"], [0, 1])
     with pytest.raises(InvalidInput, match="colours for 8 experts"):
         routing.coloured_text(["a"], [8])
+
+
+def test_the_drawing_shows_who_computes_with_which_weight_and_who_rests() -> None:
+    texts = [text.get_text() for text in routing.draw_choice([0.2, 3.0, 2.95, 0.0], {1: 0.51, 2: 1.0}).texts]
+    assert [text for text in texts if text.startswith("expert")] == [f"expert {n}" for n in range(4)]
+    assert {"× 0.51", "× 1.00", "+2.95"} <= set(texts)
+    assert texts.count("rests") == 2
