@@ -97,9 +97,11 @@ def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
 
 
 def _asked(backend: Any, before: list[int], token: int) -> float:
+    # What is drawn is a whole character, by a bias that its probabilities do not show: half of one comes without them.
+    whole = [[backend.tokenize("a")[-1], 1000.0]]
     for count in (LIKELIEST, 1_000_000):  # a token that is not among the likeliest is looked for among all
         body = {"prompt": before, "n_predict": 1, "temperature": 1.0, "n_probs": count, "cache_prompt": True}
-        body |= {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        body |= {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "logit_bias": whole}
         likely = backend._ask("/completion", body)["completion_probabilities"][0]["top_logprobs"]
         for entry in likely:
             if entry["id"] == token:

@@ -53,6 +53,12 @@ def test_agreement_counts_up_to_the_first_difference(ours: list[int], theirs: li
     assert agreement.token_agreement(ours, theirs) == share
 
 
+def test_characters_of_several_tokens_have_their_probabilities(llama: Backend, reference: Backend) -> None:
+    text = "“in” 敏捷的棕色 × 😀 → 👩‍👩‍👧"
+    here, there = (agreement._READERS[one.name](one, one.tokenize(text)) for one in (llama, reference))
+    assert here == pytest.approx(there, abs=1)
+
+
 def test_an_engine_without_probabilities_has_no_perplexity(card: ModelCard) -> None:
     chat = fresh(engines()["echo"].open(card, context=64, threads=1, precision=None), card)
     assert agreement.engine_perplexity(chat) is None
