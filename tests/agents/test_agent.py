@@ -377,3 +377,12 @@ def test_the_wanted_answers_follow_from_the_price_list():
     assert wanted["What do 3 Luna lamps cost together?"] == 3 * price["Luna"]
     assert wanted["The Stella is reduced by 20%. What does it cost now?"] == pytest.approx(0.8 * price["Stella"])
     assert wanted["What do a Comet and a Vega cost together?"] == pytest.approx(price["Comet"] + price["Vega"])
+
+
+def test_an_example_of_a_chain_is_shown_with_all_its_calls_once_there_is_a_result():
+    engine = Scripted(PRICE, call("answer", text="24.5"))
+    Agent(fresh(engine, CARD), toolbox.shop_tools(), examples=examples.chain_examples()[:1]).run("What do 5 Luna cost?")
+    first, second = ([turn.text for turn in asked[0]] for asked in engine.asked)
+    assert not any("5 * 39" in text for text in first)
+    shown = second[: second.index("What do 5 Luna cost?")]
+    assert shown[-4:-1] == ['Result: "39"', call("calculator", expression="5 * 39"), 'Result: "195"']

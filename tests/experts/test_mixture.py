@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import anatomy
 from helpers.chat import open_chat
-from helpers.errors import InvalidInput, NotEnoughMemory
+from helpers.errors import DamagedFile, InvalidInput, NotEnoughMemory
 from helpers.experts import mixture, routing
 from helpers.experts.mixture import Size
 from helpers.making import training
@@ -161,3 +161,14 @@ def test_the_shipped_mixture_opens_and_has_learnt() -> None:
     ids = training.encode(tokenizer, ["\n".join(f"{n} + {7 * n} = {8 * n}" for n in range(99))])
     assert training.held_out_loss(model, ids, rows=2) < 0.3 * math.log(len(tokenizer))
     assert (SHIPPED / "model.safetensors").stat().st_size < 8e6
+
+
+def test_the_shipped_mixture_comes_with_texts_that_it_is_judged_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    held = mixture.held_texts()
+    assert {kind: len(ids) for kind, ids in held.items()} == dict.fromkeys(mixture.TEXT_KINDS, 12_000)
+    assert max(int(ids.max()) for ids in held.values()) < mixture.VOCABULARY
+    monkeypatch.setattr(mixture, "HELD_OUT", tmp_path / "held.safetensors")
+    with pytest.raises(DamagedFile, match="Restore it with git"):
+        mixture.held_texts()
