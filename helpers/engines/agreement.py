@@ -21,8 +21,6 @@ from helpers.records import Reply, Turn
 
 #: The least margin, in nats, of a clear answer.
 CLEAR = 0.5
-#: How many of the likeliest tokens llama.cpp is asked for; the whole vocabulary would take 30 times as long to send.
-LIKELIEST = 1000
 #: OpenVINO's own default would round to bf16 where the processor has it.
 OPENVINO_PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -92,21 +90,31 @@ def _by_transformers(backend: Any, ids: list[int]) -> list[float]:
 
 
 def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
-    """llama.cpp tells the likeliest next tokens, so the text is asked for one token at a time."""
-    return [_asked(backend, ids[:place], ids[place]) for place in range(1, len(ids))]
+    """llama.cpp tells the probability of the token that it draws, so each token is drawn, one at a time, by a bias.
+
+    The bias does not show in the probabilities. Of half a character, or of an end, none is told: then the token is
+    looked for among all, while a whole character is drawn.
+    """
+    whole = backend.tokenize("a")[-1]
+    return [
+        _drawn(backend, ids[:place], ids[place], 1) or _drawn(backend, ids[:place], whole, 1_000_000, ids[place])
+        for place in range(1, len(ids))
+    ]
 
 
-def _asked(backend: Any, before: list[int], token: int) -> float:
-    # What is drawn is a whole character, by a bias that its probabilities do not show: half of one comes without them.
-    whole = [[backend.tokenize("a")[-1], 1000.0]]
-    for count in (LIKELIEST, 1_000_000):  # a token that is not among the likeliest is looked for among all
-        body = {"prompt": before, "n_predict": 1, "temperature": 1.0, "n_probs": count, "cache_prompt": True}
-        body |= {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "logit_bias": whole}
-        likely = backend._ask("/completion", body)["completion_probabilities"][0]["top_logprobs"]
-        for entry in likely:
-            if entry["id"] == token:
-                return float(entry["logprob"])
-    raise InvalidInput(f"llama.cpp gives no probability of the token {token}.", "Is it of this model's vocabulary?")
+def _drawn(backend: Any, before: list[int], drawn: int, listed: int, wanted: int | None = None) -> float:
+    """The logarithm of a token's probability after `before`, of the one drawn or of one listed; 0.0 where untold."""
+    body = {"prompt": before, "n_predict": 1, "n_probs": listed, "cache_prompt": True, "logit_bias": [[drawn, 1000.0]]}
+    body |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    told = backend._ask("/completion", body).get("completion_probabilities", [])
+    if told and wanted is None:
+        return float(told[0]["logprob"]) if told[0]["id"] == drawn else 0.0
+    if not told:
+        return 0.0
+    for entry in told[0]["top_logprobs"]:
+        if entry["id"] == wanted:
+            return float(entry["logprob"])
+    raise InvalidInput(f"llama.cpp gives no probability of the token {wanted}.", "Is it of this model's vocabulary?")
 
 
 def _by_mlx(backend: Any, ids: list[int]) -> list[float]:
