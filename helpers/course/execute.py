@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -98,16 +98,16 @@ def _watch(client: NotebookClient) -> tuple[str, float]:
         except BaseException as error:  # noqa: BLE001 - told or raised in the main thread
             errors.append(error)
 
-    peak = 0.0
+    peak, others = 0.0, set(_children())  # what this process started before is not the kernel's
     # Not in the main thread, where nbclient would swallow Ctrl-C.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         while thread.is_alive():
-            peak = max(peak, _children_gib())
+            peak = max(peak, _gib(set(_children()) - others))
             thread.join(0.05)
     except BaseException:
-        _end_children()
+        _end(set(_children()) - others)
         raise
     if errors and type(errors[0]) is RuntimeError:  # jupyter_client's own, for a kernel that never answered
         raise CourseError(
@@ -140,9 +140,9 @@ def _children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def _children_gib() -> float:
+def _gib(processes: Iterable[psutil.Process]) -> float:
     total = 0
-    for child in _children():
+    for child in processes:
         try:
             total += child.memory_info().rss
         except psutil.Error:  # it has just ended
@@ -150,8 +150,8 @@ def _children_gib() -> float:
     return total / GIB
 
 
-def _end_children() -> None:
-    for child in _children():
+def _end(processes: Iterable[psutil.Process]) -> None:
+    for child in processes:
         try:
             child.kill()
         except psutil.Error:

@@ -74,6 +74,17 @@ def test_memory_of_the_kernel_is_seen(printed: str) -> None:
     assert 0.15 < peak < 1.0
 
 
+def test_what_runs_beside_the_kernel_is_not_counted_as_its_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "00_start.ipynb", "1")
+    holding = "held = bytearray(b'x') * 700 * 2**20; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as beside:
+        assert beside.stdout
+        beside.stdout.readline()
+        peak = execute.execute(path).peak_memory_gib
+        beside.kill()
+    assert peak < 0.5
+
+
 def test_a_failing_cell_is_shown_with_its_source_and_error(printed: str) -> None:
     assert "    {}['absent']" in printed
     assert "KeyError: 'absent'" in printed
