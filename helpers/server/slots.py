@@ -38,6 +38,7 @@ class LlamaServer:
         options = xllamacpp.CommonParams()
         options.model.path = path
         options.n_parallel, options.n_ctx = slots, slots * context
+        options.cache_ram_mib = 0  # else prompts that left their slot are kept in memory, up to 8 GiB
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
         options.verbosity, options.ui = -1, False
         key = secrets.token_urlsafe(16)
