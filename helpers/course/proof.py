@@ -55,7 +55,7 @@ def style() -> list[ProofStep]:
     ]
 
 
-def after_style(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
+def unit_and_notebooks(quick: bool = False, nightly: bool = False) -> list[ProofStep]:
     """The unit tests, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = " and ".join(f"not {marker}" for marker in left_out)
@@ -141,7 +141,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 def prove(quick: bool = False, nightly: bool = False) -> int:
     """Runs all steps and prints what each took; returns 1 when one failed, 0 otherwise."""
     began = time.monotonic()
-    beside, (unit, *later) = style(), after_style(quick, nightly)
+    beside, (unit, *later) = style(), unit_and_notebooks(quick, nightly)
     statuses = at_once(beside, live=unit)
     results = [(step.name, status) for step, status in zip([*beside, unit], statuses, strict=True)]
     lines = [f"{time.monotonic() - began:6.1f} s  {', '.join(name for name, _ in results)}, side by side"]

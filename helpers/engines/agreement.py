@@ -96,25 +96,24 @@ def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
     looked for among all, while a whole character is drawn.
     """
     whole = backend.tokenize("a")[-1]
-    return [
-        _drawn(backend, ids[:place], ids[place], 1) or _drawn(backend, ids[:place], whole, 1_000_000, ids[place])
-        for place in range(1, len(ids))
-    ]
+    return [_likelihood(backend, ids[:place], ids[place], whole) for place in range(1, len(ids))]
 
 
-def _drawn(backend: Any, before: list[int], drawn: int, listed: int, wanted: int | None = None) -> float:
-    """The logarithm of a token's probability after `before`, of the one drawn or of one listed; 0.0 where untold."""
-    body = {"prompt": before, "n_predict": 1, "n_probs": listed, "cache_prompt": True, "logit_bias": [[drawn, 1000.0]]}
-    body |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-    told = backend._ask("/completion", body).get("completion_probabilities", [])
-    if told and wanted is None:
-        return float(told[0]["logprob"]) if told[0]["id"] == drawn else 0.0
-    if not told:
-        return 0.0
-    for entry in told[0]["top_logprobs"]:
-        if entry["id"] == wanted:
+def _likelihood(backend: Any, before: list[int], token: int, whole: int) -> float:
+    if found := _drawn(backend, before, token, listed=1):
+        return float(found["logprob"])
+    for entry in _drawn(backend, before, whole, listed=1_000_000).get("top_logprobs", []):
+        if entry["id"] == token:
             return float(entry["logprob"])
-    raise InvalidInput(f"llama.cpp gives no probability of the token {wanted}.", "Is it of this model's vocabulary?")
+    raise InvalidInput(f"llama.cpp gives no probability of the token {token}.", "Is it of this model's vocabulary?")
+
+
+def _drawn(backend: Any, before: list[int], token: int, *, listed: int) -> dict[str, Any]:
+    """What is told of this token as the next one, with so many of the likeliest; empty where nothing is told of it."""
+    body = {"prompt": before, "n_predict": 1, "n_probs": listed, "cache_prompt": True, "logit_bias": [[token, 1000.0]]}
+    body |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    told: list[dict[str, Any]] = backend._ask("/completion", body).get("completion_probabilities", [])
+    return told[0] if told and told[0]["id"] == token else {}
 
 
 def _by_mlx(backend: Any, ids: list[int]) -> list[float]:

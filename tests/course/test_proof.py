@@ -21,13 +21,13 @@ def notebooks_of(step: ProofStep) -> list[Path]:
 
 
 def test_the_quick_proof_opens_no_engine_and_no_notebook() -> None:
-    (unit,) = proof.after_style(quick=True)
+    (unit,) = proof.unit_and_notebooks(quick=True)
     assert selected(unit) == "not engine and not nightly"
 
 
 def test_the_nightly_proof_leaves_nothing_out() -> None:
-    assert selected(proof.after_style()[0]) == "not nightly"
-    assert selected(proof.after_style(nightly=True)[0]) == ""
+    assert selected(proof.unit_and_notebooks()[0]) == "not nightly"
+    assert selected(proof.unit_and_notebooks(nightly=True)[0]) == ""
 
 
 def test_notebooks_run_two_at_once_the_longest_first_without_a_network() -> None:
@@ -66,7 +66,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(proof, "style", lambda: [wrong, right])
     late = [ProofStep("broken", python("raise SystemExit(1)")), ProofStep("last", python("open('last', 'w')"))]
-    monkeypatch.setattr(proof, "after_style", lambda *_: late)
+    monkeypatch.setattr(proof, "unit_and_notebooks", lambda *_: late)
 
 
 @pytest.mark.usefixtures("steps")
