@@ -13,8 +13,10 @@ import random
 import re
 import sysconfig
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -101,10 +103,16 @@ def shingles(text: str, length: int = SHINGLE) -> set[int]:
     >>> len(shingles("a b c d", 3)), len(shingles("你好吗", 2))
     (2, 2)
     """
-    parts = words(text, signs=True)
-    runs = (" ".join(parts[n : n + length]) for n in range(max(1, len(parts) - length + 1)))
-    # Python's own hash() of a string changes with each process.
-    return {int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs}
+    numbers = [_number(word) for word in words(text, signs=True)]
+    if len(numbers) < length:
+        return {hash(tuple(numbers))}
+    return set(map(hash, zip(*(numbers[n:] for n in range(length)), strict=False)))
+
+
+@cache
+def _number(word: str) -> int:
+    """A word as a number. Python's own hash() of a string changes with each process; that of numbers does not."""
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest(), "big")
 
 
 def split(documents: Iterable[Document], held_out: float = 0.05) -> tuple[list[Document], list[Document]]:
@@ -147,7 +155,7 @@ def _of_module(path: Path, name: str) -> Iterator[Document]:
         return
     lines = source.split("\n")  # as the parser counts them: to it, a form feed ends no line
     docstrings = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text:
@@ -157,6 +165,19 @@ def _of_module(path: Path, name: str) -> Iterator[Document]:
     yield Document("code", name, "\n".join(lines))
     for text in docstrings:
         yield Document("docstrings", name, text)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes that may hold statements, outer ones first: no expression holds one, and most nodes are expressions."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        waiting.extend(
+            child
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)
+        )
 
 
 def _topics(folder: Path) -> Iterator[Document]:
@@ -173,9 +194,13 @@ def _topics(folder: Path) -> Iterator[Document]:
 
 def _tidy(text: str) -> str:
     lines = (line.expandtabs(4) for line in unicodedata.normalize("NFC", text).splitlines())
-    tidied = ("".join(c for c in line if unicodedata.category(c) != "Cc").rstrip() for line in lines)
+    tidied = ((line if line.isprintable() else _without_control(line)).rstrip() for line in lines)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(tidied)).strip()
 
 
+def _without_control(line: str) -> str:
+    return "".join(c for c in line if unicodedata.category(c) != "Cc")
+
+
 def _letters(text: str) -> float:
-    return sum(c.isalpha() for c in text) / max(1, sum(not c.isspace() for c in text))
+    return sum(map(str.isalpha, text)) / max(1, len(text) - sum(map(str.isspace, text)))

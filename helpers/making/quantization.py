@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.errors import InvalidInput
 from helpers.models import convert
 from helpers.models.files import make_once
+from helpers.models.gguf_head import Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -143,15 +144,15 @@ def _rewrite(source: Path, target: Path, precision: str) -> None:
     from gguf import GGMLQuantizationType
 
     kind = GGMLQuantizationType[precision]
-    convert.rewrite(source, target, lambda tensor: _format_of(tensor, kind), f"MOSTLY_{precision}")
+    convert.rewrite(source, target, lambda name, tensor: _format_of(name, tensor, kind), f"MOSTLY_{precision}")
 
 
-def _format_of(tensor: Any, wanted: Any) -> Any:
+def _format_of(name: str, tensor: Tensor, wanted: Any) -> Any:
     """Norms stay as they are, the embedding table keeps at least 8 bits, rows that fill no block 16."""
     from gguf import GGMLQuantizationType as Kind
 
     if len(tensor.shape) < 2:
-        return tensor.tensor_type
-    if tensor.name.startswith(("token_embd", "output")) and wanted != Kind.F16:
+        return Kind(tensor.kind)
+    if name.startswith(("token_embd", "output")) and wanted != Kind.F16:
         wanted = Kind.Q8_0
-    return wanted if wanted == Kind.F16 or int(tensor.shape[0]) % 32 == 0 else Kind.F16
+    return wanted if wanted == Kind.F16 or tensor.shape[0] % 32 == 0 else Kind.F16

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import mmap
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from helpers.errors import DamagedFile, ModelUnavailable
 from helpers.machine import require_memory
 from helpers.models import gguf_head
 from helpers.models.files import is_file_with, sha256
-from helpers.models.gguf_head import Head
+from helpers.models.gguf_head import Head, Tensor
 
 #: Part of the manifest: a folder that an older recipe made is made again.
 RECIPE = 1
@@ -162,21 +164,14 @@ def _renamed(name: str) -> str:
 
 def _unpacked(source: Path, head: Head, name: str) -> Any:
     """One tensor in bf16, its rows in transformers' order."""
-    import numpy as np
     import torch
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-    from gguf.quants import dequantize
 
     tensor = head.tensors[name]
-    kind = GGMLQuantizationType(tensor.kind)
-    block, size = GGML_QUANT_SIZES[kind]
     width, rows = tensor.shape[0], math.prod(tensor.shape[1:])
-    stored = np.memmap(source, np.uint8, "r", tensor.start, (rows, width // block * size))
-    numbers = torch.empty((rows, width), dtype=torch.bfloat16)
-    step = max(1, NUMBERS_AT_ONCE // width)
-    for start in range(0, rows, step):
-        packed = np.array(stored[start : start + step])  # a copy, since torch warns of memory that is not ours
-        numbers[start : start + step] = torch.from_numpy(dequantize(packed, kind))
+    numbers, start = torch.empty((rows, width), dtype=torch.bfloat16), 0
+    for piece in _pieces_of(source, tensor):
+        numbers[start : start + len(piece)] = torch.from_numpy(_numbers(piece, tensor))
+        start += len(piece)
     architecture, part = head.values["general.architecture"], name.split(".")[-2]
     if part in CONVERTIBLE[architecture].interleaved:
         which = "head_count_kv" if part == "attn_k" else "head_count"
@@ -185,44 +180,76 @@ def _unpacked(source: Path, head: Head, name: str) -> Any:
     return numbers.reshape(tensor.shape[::-1]).contiguous()
 
 
-def rewrite(source: Path, target: Path, wanted: Callable[[Any], Any], file_type: str) -> None:
+def _pieces_of(source: Path, tensor: Tensor) -> Iterator[Any]:
+    """The rows of a tensor as they are stored, some at a time: bytes, (rows, bytes of a row)."""
+    import numpy as np
+    from gguf import GGMLQuantizationType
+
+    rows = math.prod(tensor.shape[1:])
+    stored = np.memmap(
+        source, np.uint8, "r", tensor.start, (rows, _row_bytes(tensor, GGMLQuantizationType(tensor.kind)))
+    )
+    step = max(1, NUMBERS_AT_ONCE // tensor.shape[0])
+    for start in range(0, rows, step):
+        yield np.array(stored[start : start + step])  # a copy, since torch warns of memory that is not ours
+
+
+def _numbers(piece: Any, tensor: Tensor) -> Any:
+    """Stored rows as 32-bit numbers."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    return dequantize(piece, GGMLQuantizationType(tensor.kind))
+
+
+def _row_bytes(tensor: Tensor, kind: Any) -> int:
+    from gguf import GGML_QUANT_SIZES
+
+    block, size = GGML_QUANT_SIZES[kind]
+    return int(tensor.shape[0] // block * size)
+
+
+def rewrite(source: Path, target: Path, wanted: Callable[[str, Tensor], Any], file_type: str) -> None:
     """Writes a GGUF file like `source` with each tensor in the format that `wanted` gives for it.
 
-    `wanted` takes a tensor of gguf's reader and returns a GGMLQuantizationType; `file_type` is llama.cpp's name for the
-    whole, such as "MOSTLY_Q8_0". What was rounded before stays rounded.
+    `wanted` takes a tensor's name and what the head tells of it, and returns a GGMLQuantizationType; `file_type` is
+    llama.cpp's name for the whole, such as "MOSTLY_Q8_0". What was rounded before stays rounded. Keys and values are
+    copied as bytes: the library gguf makes an object of each token of the vocabulary, which takes longer than the rest.
     """
-    from gguf import GGUFReader, GGUFWriter, LlamaFileType
+    from gguf.quants import quantize
 
-    try:
-        reader = GGUFReader(source)
-        writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
-    except (ValueError, KeyError, IndexError) as error:
-        raise DamagedFile(f"{source.name} cannot be read as a GGUF file.", "Fetch or make it again.") from error
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
-            continue  # the writer makes these itself
-        sub_type = field.types[-1] if len(field.types) > 1 else None
-        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub_type)
-    writer.add_file_type(LlamaFileType[file_type])
-    for tensor in reader.tensors:
-        form = wanted(tensor)
-        writer.add_tensor(tensor.name, _in_format(tensor, form), raw_dtype=form)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    head = gguf_head.read_head(source)
+    alignment = head.values.get("general.alignment", 32)
+    forms = {name: wanted(name, tensor) for name, tensor in head.tensors.items()}
+    with target.open("wb") as file:
+        file.write(_head_of_copy(source, head, forms, file_type, alignment))
+        for name, tensor in head.tensors.items():
+            file.write(bytes(-file.tell() % alignment))
+            for piece in _pieces_of(source, tensor):
+                same = forms[name] == tensor.kind
+                file.write((piece if same else quantize(_numbers(piece, tensor), forms[name])).tobytes())
+        file.write(bytes(-file.tell() % alignment))
 
 
-def _in_format(tensor: Any, form: Any) -> Any:
-    """The rows of a tensor in another format, some at a time; as they are stored where they are in it already."""
-    import numpy as np
-    from gguf.quants import dequantize, quantize
+def _head_of_copy(source: Path, head: Head, forms: dict[str, Any], file_type: str, alignment: int) -> bytes:
+    """The head of a GGUF file (version 3) with the source's keys and values, and its tensors in other formats."""
+    from gguf import GGUFValueType, LlamaFileType
 
-    if form == tensor.tensor_type:
-        return tensor.data
-    step = max(1, NUMBERS_AT_ONCE // int(tensor.shape[0]))
-    pieces = (tensor.data[start : start + step] for start in range(0, len(tensor.data), step))
-    return np.concatenate([quantize(dequantize(piece, tensor.tensor_type), form) for piece in pieces])
+    def text(written: str) -> bytes:
+        return struct.pack("<Q", len(written.encode())) + written.encode()
+
+    own = text("general.file_type") + struct.pack("<II", GGUFValueType.UINT32, LlamaFileType[file_type])
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        kept = [data[begin:end] for key, (begin, end) in head.pairs.items() if key != "general.file_type"]
+    begins, start = [], 0
+    for name, tensor in head.tensors.items():
+        shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
+        begins.append(text(name) + shape + struct.pack("<IQ", forms[name], start))
+        start += _row_bytes(tensor, forms[name]) * math.prod(tensor.shape[1:])
+        start += -start % alignment
+    counts = struct.pack("<4sIQQ", b"GGUF", 3, len(begins), len(kept) + 1)
+    whole = counts + b"".join([*kept, own, *begins])
+    return whole + bytes(-len(whole) % alignment)
 
 
 def tokenizer_to_folder(source: Path, folder: Path) -> None:

@@ -203,7 +203,7 @@ def _readable_by_openvino(source: Path, copy: Path) -> None:
         except OSError:
             shutil.copyfile(source, copy)
         return
-    convert.rewrite(source, copy, lambda t: t.tensor_type if t.tensor_type in reads else Kind.Q8_0, "MOSTLY_Q8_0")
+    convert.rewrite(source, copy, lambda _, t: Kind(t.kind) if t.kind in reads else Kind.Q8_0, "MOSTLY_Q8_0")
 
 
 def _tokenizer_into(card: ModelCard, source: Path, part: Path) -> None:

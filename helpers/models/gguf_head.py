@@ -40,11 +40,13 @@ class Tensor:
 class Head:
     """Numbers, texts and short lists of numbers by key in `values`; the length of every list by key in `counts`.
 
-    `tensors` are in the order of the file, by name; their `start` is a place in the file.
+    `pairs` are where in the file each key with its value begins and ends, for who copies them as they are. `tensors`
+    are in the order of the file, by name; their `start` is a place in the file.
     """
 
     values: Mapping[str, Any]
     counts: Mapping[str, int]
+    pairs: Mapping[str, tuple[int, int]]
     tensors: Mapping[str, Tensor]
 
 
@@ -78,12 +80,15 @@ class _Reader:
         tensors = self._count("tensors", MOST_TENSORS)
         values: dict[str, Any] = {}
         counts: dict[str, int] = {}
+        pairs: dict[str, tuple[int, int]] = {}
         for _ in range(self._count("keys", MOST_PAIRS)):
+            begin = self._at
             key, kind = self._text(), self._number("I")
             if kind == _LIST:
                 counts[key], values[key] = self._list()
             else:
                 values[key] = self._value(kind)
+            pairs[key] = begin, self._at
         found = [self._tensor() for _ in range(tensors)]
         alignment = values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
@@ -91,7 +96,8 @@ class _Reader:
         start = self._at + -self._at % alignment
         if start + max((tensor.start for _, tensor in found), default=0) >= len(self._data):
             raise ValueError("it is cut short")
-        return Head(values, counts, {name: replace(tensor, start=start + tensor.start) for name, tensor in found})
+        places = {name: replace(tensor, start=start + tensor.start) for name, tensor in found}
+        return Head(values, counts, pairs, places)
 
     def _number(self, code: str) -> Any:
         (value,) = struct.unpack_from(f"<{code}", self._data, self._at)

@@ -79,6 +79,13 @@ def test_fine_tuning_lowers_the_loss_and_leaves_the_base_alone(model: Any, token
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, frozen)
 
 
+def test_the_loss_is_the_surprise_at_the_answers_alone(model: Any, tokenizer: Any) -> None:
+    batch = finetuning.answered(tokenizer, dates.examples(3, 1)[0])
+    surprise = -model(**batch).logits[:, :-1].log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])
+    wanted = surprise[:, -finetuning.ANSWER_TOKENS :].mean()
+    assert finetuning.answer_loss(model, batch).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 @pytest.fixture
 def adapted(model: Any) -> Any:
     """The model with an adapter, as if it had been trained."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
+from gguf.quants import dequantize, quantize
 
 from helpers import plots
 from helpers.chat import open_chat
@@ -232,6 +234,17 @@ def test_an_exported_model_can_be_quantized(mine: Path) -> None:
     assert small.stat().st_size < 0.8 * file.stat().st_size
     with open_chat(small) as chat:
         assert chat.say("one two three four", max_new_tokens=4).text.startswith(" five")
+
+
+def test_a_rewritten_file_has_all_keys_and_the_tensors_in_their_new_format(mine: Path) -> None:
+    file = export.to_gguf(mine, mine.with_suffix(".gguf"))
+    before, after = (GGUFReader(f) for f in (file, quantization.requantize(file, mine.with_name("q4.gguf"), "Q4_0")))
+    keys = [{k: v.contents() for k, v in r.fields.items() if k != "general.file_type"} for r in (before, after)]
+    assert keys[0] == keys[1]
+    assert {t.tensor_type.name for t in after.tensors} == {"F32", "Q8_0", "Q4_0"}
+    for old, new in zip(before.tensors, after.tensors, strict=True):
+        numbers = dequantize(old.data, old.tensor_type)
+        assert (new.name, new.data.tolist()) == (old.name, quantize(numbers, new.tensor_type).tolist())
 
 
 def test_only_the_courses_own_models_are_exported(tmp_path: Path) -> None:
