@@ -1,6 +1,6 @@
 """Sixty sums in words on every rung: at once, step by step, as a program, and voted on; stored answer by answer.
 
-python -m benchmarks.reasoning [--model smollm2-135m …] [--parts answers speed] [--output data/reasoning_08.json]
+python -m benchmarks.reasoning [--model smollm2-135m …] [--parts answers votes speed] [--output data/reasoning_08.json]
 
 Resumable: what is stored is not asked again. `speed` needs a machine that does nothing else.
 """
@@ -55,16 +55,20 @@ def read(path: Path, problems: list[WordSum]) -> dict[str, Any]:
     return {"fingerprint": mark, "temperature": TEMPERATURE, "models": {}}
 
 
-def parts(model: str) -> Iterator[tuple[str, list[int], float]]:
-    """Each way with its samples and temperature; the votes come last, as they take longest."""
-    yield from ((way, [0], 0.0) for way in WAYS)
-    yield "step by step", list(range(1, VOTES[model] + 1)), TEMPERATURE
+def answers_wanted(model: str, part: str) -> Iterator[tuple[str, list[int], float]]:
+    """Each way of a part with its samples and temperature."""
+    if part == "answers":
+        yield from ((way, [0], 0.0) for way in WAYS)
+    elif part == "votes":
+        yield "step by step", list(range(1, VOTES[model] + 1)), TEMPERATURE
 
 
-def answer_all(server: Server, model: str, problems: list[WordSum], result: dict[str, Any], path: Path) -> None:
+def answer_all(
+    server: Server, model: str, part: str, problems: list[WordSum], result: dict[str, Any], path: Path
+) -> None:
     rows: list[dict[str, Any]] = result["models"][model]["rows"]
     there = {(row["question"], row["way"], row["sample"]) for row in rows}
-    for way, samples, temperature in parts(model):
+    for way, samples, temperature in answers_wanted(model, part):
         pairs = [(problem, one) for problem in problems for one in samples]
         missing = [(problem, one) for problem, one in pairs if (problem.question, way, one) not in there]
         for start in range(0, len(missing), 3 * SLOTS):
@@ -99,7 +103,7 @@ def speed(server: Server, model: str, problems: list[WordSum]) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(VOTES))
-    parser.add_argument("--parts", nargs="+", choices=["answers", "speed"], default=["answers"])
+    parser.add_argument("--parts", nargs="+", choices=["answers", "votes", "speed"], default=["answers", "votes"])
     parser.add_argument("--output", type=Path, default=FOLDER / "reasoning_08.json")
     asked = parser.parse_args()
     problems = word_sums("test")
@@ -108,8 +112,8 @@ def main() -> None:
         file = sources.gguf(catalog.card(model))
         entry = result["models"].setdefault(model, {"file": file.name, "rows": []})
         with serve(model, slots=SLOTS, context=CONTEXT, threads=machine.threads(), engines=1) as server:
-            if "answers" in asked.parts:
-                answer_all(server, model, problems, result, asked.output)
+            for part in asked.parts:
+                answer_all(server, model, part, problems, result, asked.output)
             if "speed" in asked.parts:
                 entry["speed"] = speed(server, model, problems)
         save(asked.output, result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import provider_of_our_own
+from engines_here import provider_of_our_own
 from helpers.backends import Backend, providers
 from helpers.errors import InvalidInput
 from helpers.reasoning.problems import word_sums
