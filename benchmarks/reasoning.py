@@ -21,7 +21,7 @@ from helpers.data import FOLDER
 from helpers.intervals import Spread
 from helpers.models import sources
 from helpers.reasoning.problems import WordSum, word_sums
-from helpers.reasoning.ways import WAYS, attempts
+from helpers.reasoning.ways import WAYS_TO_ASK, attempts
 from helpers.server import Server, serve
 
 #: Model → how many chains are drawn for the votes.
@@ -34,7 +34,7 @@ SPEED_PROBLEMS, SPEED_REPEATS = 8, 3
 
 def fingerprint(problems: list[WordSum]) -> str:
     """Of all that an answer depends on beside the model."""
-    material = [[dataclasses.asdict(one) for one in problems], WAYS, TEMPERATURE]
+    material = [[dataclasses.asdict(one) for one in problems], WAYS_TO_ASK, TEMPERATURE]
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
 
 
@@ -58,7 +58,7 @@ def read(path: Path, problems: list[WordSum]) -> dict[str, Any]:
 def answers_wanted(model: str, part: str) -> Iterator[tuple[str, list[int], float]]:
     """Each way of a part with its samples and temperature."""
     if part == "answers":
-        yield from ((way, [0], 0.0) for way in WAYS)
+        yield from ((way, [0], 0.0) for way in WAYS_TO_ASK)
     elif part == "votes":
         yield "step by step", list(range(1, VOTES[model] + 1)), TEMPERATURE
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from helpers.errors import InvalidInput
 
 #: A number with or without thousands' commas and decimals; a comma between single digits separates two numbers.
-NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
+WRITTEN_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
 #: What ends a chain: "Answer: 12", "**Final answer:** 12 euros", "The answer is 12."
 SAID = re.compile(r"answer\s*(?:is\b|[:=])[:*\s]*", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -40,7 +40,7 @@ def read_number(answer: str) -> Fraction | None:
 
 def _only(text: str) -> Fraction | None:
     """The number of a text in which one number stands, once or several times."""
-    found = {Fraction(number.replace(",", "")) for number in NUMBER.findall(text)}
+    found = {Fraction(number.replace(",", "")) for number in WRITTEN_NUMBER.findall(text)}
     return found.pop() if len(found) == 1 else None
 
 

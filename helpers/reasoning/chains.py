@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from helpers.errors import InvalidInput
-from helpers.reasoning.answers import NUMBER
+from helpers.reasoning.answers import WRITTEN_NUMBER
 from helpers.reasoning.programs import value
 
 #: A sum and what it is said to come to, as "3 * 4 + 5 = 17"; units, currency and LaTeX are taken out before.
@@ -37,7 +37,7 @@ class ChainCheck:
 
 def check_chain(question: str, chain: str) -> ChainCheck:
     """Reads every sum of a chain that has only numbers in it."""
-    known = {_number(text) for text in NUMBER.findall(question)} | {Fraction(1), Fraction(2), Fraction(100)}
+    known = {_number(text) for text in WRITTEN_NUMBER.findall(question)} | {Fraction(1), Fraction(2), Fraction(100)}
     count, wrong, unexplained = 0, [], []
     for left, right in SUM.findall(_plain(chain)):
         try:
@@ -45,7 +45,7 @@ def check_chain(question: str, chain: str) -> ChainCheck:
         except InvalidInput:
             continue
         count += 1
-        unexplained += [text for text in NUMBER.findall(left) if _number(text) not in known]
+        unexplained += [text for text in WRITTEN_NUMBER.findall(left) if _number(text) not in known]
         if abs(found - Fraction(right)) > NEAR:
             wrong.append(f"{left.strip()} = {right}")
         known |= {found, Fraction(right)}

@@ -23,7 +23,7 @@ from helpers.reasoning.problems import WordSum
 from helpers.reasoning.programs import reckon
 
 #: Way → what follows the question, and the most tokens it may write: so many that few answers are cut off.
-WAYS = {
+WAYS_TO_ASK = {
     "at once": ("Answer with one number and nothing else.", 24),
     "step by step": ('Think step by step. End with a line that says "Answer:" and the number.', 400),
     "program": (
@@ -56,9 +56,9 @@ class Attempt:
 
 def wording(problem: WordSum, way: str) -> str:
     """The prompt of a problem asked in one way."""
-    if way not in WAYS:
-        raise InvalidInput(f"There is no way named {way!r}.", f"Ways: {', '.join(WAYS)}.")
-    return f"{problem.question}\n{WAYS[way][0]}"
+    if way not in WAYS_TO_ASK:
+        raise InvalidInput(f"There is no way named {way!r}.", f"Ways: {', '.join(WAYS_TO_ASK)}.")
+    return f"{problem.question}\n{WAYS_TO_ASK[way][0]}"
 
 
 def number_of(text: str, way: str, *, cut: bool = False) -> Fraction | None:
@@ -73,7 +73,7 @@ def number_of(text: str, way: str, *, cut: bool = False) -> Fraction | None:
 
 def attempt(chat: Chat, problem: WordSum, way: str) -> Attempt:
     """One answer, greedily, without history; the chat is left as it was."""
-    reply = chat.another(history=[]).say(wording(problem, way), max_new_tokens=WAYS[way][1])
+    reply = chat.another(history=[]).say(wording(problem, way), max_new_tokens=WAYS_TO_ASK[way][1])
     return _judged(problem, way, 0, reply.text, reply.new_tokens, cut=reply.finish_reason == "length")
 
 
@@ -97,7 +97,7 @@ def attempts(
         body = {
             "model": model,
             "messages": [{"role": "user", "content": wording(problem, way)}],
-            "max_tokens": WAYS[way][1],
+            "max_tokens": WAYS_TO_ASK[way][1],
             "temperature": temperature,
             "seed": sample,
         }

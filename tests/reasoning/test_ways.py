@@ -8,18 +8,18 @@ from engines_here import provider_of_our_own
 from helpers.backends import Backend, providers
 from helpers.errors import InvalidInput
 from helpers.reasoning.problems import word_sums
-from helpers.reasoning.ways import WAYS, attempt, attempts, number_of, wording
+from helpers.reasoning.ways import WAYS_TO_ASK, attempt, attempts, number_of, wording
 from helpers.records import ModelCard
 from talk import fresh
 
 PROBLEM = word_sums("dev", count=1)[0]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS_TO_ASK)
 def test_a_chat_answers_within_the_ways_cap_and_is_left_as_it_was(llama: Backend, card: ModelCard, way: str) -> None:
     chat = fresh(llama, card)
     found = attempt(chat, PROBLEM, way)
-    assert found.new_tokens <= WAYS[way][1]
+    assert found.new_tokens <= WAYS_TO_ASK[way][1]
     assert found.text
     assert found.right == (found.number == str(PROBLEM.answer))
     assert not chat.history
