@@ -5,13 +5,14 @@
 
 A template in data/word_sums.json is a text with blanks and the sum that answers it. Numbers are drawn by a seed until
 the sum comes out whole and above zero. The templates of "dev" and of "test" are different ones: what was tried out on
-the first is measured on texts of another build, not only with other numbers.
+the first is measured on texts of another build, not only with other numbers. So are "train" and "held", small sums of
+one step in data/small_sums.json, from which a model is trained.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,9 @@ from helpers.data import stored
 from helpers.errors import InvalidInput
 from helpers.reasoning.programs import value
 
-Part = Literal["dev", "test"]
+SumsPart = Literal["dev", "test", "train", "held"]
+#: The file in data/ in which a part stands.
+FILES = {"dev": "word_sums", "test": "word_sums", "train": "small_sums", "held": "small_sums"}
 #: Draws for one problem before its template is called impossible.
 MOST_DRAWS = 10_000
 
@@ -35,14 +38,15 @@ class WordSum:
     answer: int
 
 
-def word_sums(part: Part = "test", *, count: int | None = None, seed: int = 8) -> list[WordSum]:
+def word_sums(part: SumsPart = "test", *, count: int | None = None, seed: int = 8) -> list[WordSum]:
     """`count` problems, each template in turn and the easiest first; without it three of each template.
 
     The same seed gives the same problems, and the first of them whatever the count.
     """
-    templates = [one for one in stored("word_sums")["templates"] if one["part"] == part]
-    if not templates:
-        raise InvalidInput(f"There are no word sums named {part!r}.", "Parts: dev, test.")
+    if part not in FILES:
+        raise InvalidInput(f"There are no word sums named {part!r}.", f"Parts: {', '.join(FILES)}.")
+    source = stored(FILES[part])
+    templates = [one for one in source["templates"] if one["part"] == part]
     if count is None:
         count = 3 * len(templates)
     if count < 1:
@@ -50,14 +54,14 @@ def word_sums(part: Part = "test", *, count: int | None = None, seed: int = 8) -
     draw = random.Random(f"{part} {seed}")
     found: dict[str, WordSum] = {}
     for number in range(count):
-        problem = _drawn(templates[number % len(templates)], draw, found)
+        problem = _drawn(templates[number % len(templates)], source["names"], draw, found)
         found[problem.question] = problem
     return list(found.values())
 
 
-def _drawn(template: dict[str, Any], draw: random.Random, seen: Container[str]) -> WordSum:
+def _drawn(template: dict[str, Any], names: Sequence[str], draw: random.Random, seen: Container[str]) -> WordSum:
     """One problem of this template that was not seen, with numbers that give a whole answer above zero."""
-    who = draw.choice(stored("word_sums")["names"])
+    who = draw.choice(names)
     for _ in range(MOST_DRAWS):
         numbers = {name: draw.randint(*bounds) for name, bounds in template["numbers"].items()}
         answer = value(template["sum"], numbers)

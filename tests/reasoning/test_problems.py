@@ -8,7 +8,7 @@ import pytest
 
 from helpers.data import stored
 from helpers.errors import InvalidInput
-from helpers.reasoning.problems import word_sums
+from helpers.reasoning.problems import FILES, SumsPart, word_sums
 from helpers.reasoning.programs import value
 
 
@@ -18,8 +18,9 @@ def test_there_are_sixty_of_four_grades_to_measure_on() -> None:
     assert [sum(one.steps == steps for one in problems) for steps in (1, 2, 3, 4)] == [15] * 4
 
 
-def test_an_answer_is_what_its_sum_comes_to() -> None:
-    for one in word_sums("test", count=200):
+@pytest.mark.parametrize("part", FILES)
+def test_an_answer_is_what_its_sum_comes_to(part: SumsPart) -> None:
+    for one in word_sums(part, count=200):
         assert value(one.expression) == one.answer > 0
 
 
@@ -30,10 +31,9 @@ def test_every_number_of_the_sum_stands_in_the_question() -> None:
 
 
 def test_what_is_tried_out_has_other_templates_than_what_is_measured() -> None:
-    dev, test = ({one.template for one in word_sums(part)} for part in ("dev", "test"))
-    assert dev
-    assert test
-    assert not dev & test
+    parts = [{one.template for one in word_sums(part)} for part in FILES]
+    assert all(parts)
+    assert len(set().union(*parts)) == sum(map(len, parts))
 
 
 def test_the_same_seed_draws_the_same_and_a_larger_count_begins_alike() -> None:
@@ -41,12 +41,16 @@ def test_the_same_seed_draws_the_same_and_a_larger_count_begins_alike() -> None:
 
 
 def test_a_template_fills_all_its_blanks() -> None:
-    assert not [one.question for one in word_sums("test") + word_sums("dev") if "{" in one.question]
-    assert {one["part"] for one in stored("word_sums")["templates"]} == {"dev", "test"}
+    assert not [one.question for part in FILES for one in word_sums(part) if "{" in one.question]
+
+
+@pytest.mark.parametrize("name", ["word_sums", "small_sums"])
+def test_a_template_belongs_to_a_part_of_its_file(name: str) -> None:
+    assert {one["part"] for one in stored(name)["templates"]} == {part for part, file in FILES.items() if file == name}
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at least one"):
         word_sums("dev", count=0)
     with pytest.raises(InvalidInput, match="no word sums named"):
-        word_sums("train")  # type: ignore[arg-type]
+        word_sums("dawn")  # type: ignore[arg-type]
