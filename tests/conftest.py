@@ -43,6 +43,8 @@ ENGINE_FILES = {
     *("engines/test_qnn.py", "experts/test_mixture.py", "experts/test_paging.py", "experts/test_routing.py"),
     *("instruct/test_coding.py", "instruct/test_evaluate.py", "instruct/test_explorer.py", "instruct/test_offload.py"),
     *("making/test_corpus.py", "making/test_distillation.py", "making/test_finetuning.py", "making/test_training.py"),
+    *("reasoning/test_grpo.py", "reasoning/test_losses.py", "reasoning/test_warmup.py"),
+    *("reasoning/test_preferences.py", "reasoning/test_runs.py"),
     *("models/test_convert.py", "models/test_engine_files.py", "models/test_wheels.py", "server/test_serve.py"),
     *("vision/test_ocr.py", "vision/test_seeing.py", "vision/test_sight.py", "test_chat_images.py", "test_doctor.py"),
     "test_gpu.py",

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 from helpers.errors import InvalidInput
 from helpers.making import dates, finetuning, training
 from helpers.models import sources
 from helpers.records import ModelCard
+from tiny_llama import tiny_llama
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -24,22 +25,7 @@ def tokenizer(card: ModelCard) -> Any:
 
 @pytest.fixture
 def model() -> Any:
-    """Random weights in SmolLM2's class and vocabulary, two layers thin."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        eos_token_id=2,
-        bos_token_id=1,
-        pad_token_id=2,
-        initializer_range=0.2,  # or attention would hardly matter
-    )
-    return LlamaForCausalLM(config).eval()
+    return tiny_llama()
 
 
 def test_answers_stand_in_the_last_columns(tokenizer: Any) -> None:

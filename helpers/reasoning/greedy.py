@@ -1,0 +1,31 @@
+"""What a model that is being trained writes for many prompts at once, taking the likeliest token each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def greedy_texts(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, longest: int, rows: int = 36
+) -> list[tuple[str, int]]:
+    """The text and the number of tokens of each answer, its end counted; the model stays in the mode it was in.
+
+    An answer of `longest` tokens without an end was cut off there.
+    """
+    import torch
+
+    training, found = model.training, []
+    model.eval()
+    for start in range(0, len(prompts), rows):
+        part = list(prompts[start : start + rows])
+        batch = tokenizer(part, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(
+                **batch.to(model.device), max_new_tokens=longest, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        for row in ids[:, batch["input_ids"].shape[1] :].tolist():
+            tokens = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
+            found.append((tokenizer.decode(row[:tokens], skip_special_tokens=True), tokens))
+    model.train(training)
+    return found

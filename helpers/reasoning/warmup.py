@@ -1,0 +1,93 @@
+r"""A short supervised warm-up, so that a form that is to be rewarded has a chance of being written at all.
+
+    question    "Mia has 3 pens and buys 4 more. How many pens has Mia now?"
+    worked      "<think>3 + 4 = 7</think>\n7"
+
+Reinforcement only makes more probable what a model already writes now and then. A form that it never writes earns
+nothing, however good it would be; a few examples, written by code, change that (DeepSeek-AI 2025, DeepSeek-R1, section
+2.3, call it cold-start data).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from helpers.errors import InvalidInput
+from helpers.making import finetuning, training
+from helpers.making.training import Batch, BatchAt, LossRow
+from helpers.reasoning.problems import WordSum, word_sums
+from helpers.reasoning.rewards import CLOSE, OPEN
+
+if TYPE_CHECKING:
+    import torch
+
+#: What the model is told before the question; it is short, since a step of training reads it many times.
+FORM_ASKED = f"Write the sum in {OPEN}{CLOSE}, then the number on a new line."
+RANK = 8
+#: Examples, rows a step, steps and the highest learning rate of the warm-up.
+EXAMPLES, ROWS, STEPS, PEAK = 24, 6, 8, 2e-3
+#: The problems of the warm-up are drawn by this seed, those of the training by others.
+WARM_SEED = 1808
+
+
+def asked(tokenizer: Any, question: str) -> str:
+    """The whole prompt of a question, in the model's own chat template, up to where its answer begins."""
+    messages = [{"role": "system", "content": FORM_ASKED}, {"role": "user", "content": question}]
+    prompt: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return prompt
+
+
+def worked(problem: WordSum) -> str:
+    """The answer as it should look: the sum and what it comes to between tags, then the number."""
+    return f"{OPEN}{problem.expression} = {problem.answer}{CLOSE}\n{problem.answer}"
+
+
+def worked_batches(tokenizer: Any, problems: Sequence[WordSum], *, rows: int = ROWS) -> BatchAt:
+    """A function from the step to its batch: worked problems in turn, padded on the left, answers as labels."""
+    if not problems or rows < 1:
+        raise InvalidInput("There are no problems to warm up on.", "Give one or more, and one or more a batch.")
+
+    def batch_at(step: int) -> Batch:
+        import torch
+
+        batch = [problems[n % len(problems)] for n in range(step * rows, (step + 1) * rows)]
+        prompts = [_ids(tokenizer, asked(tokenizer, one.question)) for one in batch]
+        answers = [[*_ids(tokenizer, worked(one)), tokenizer.eos_token_id] for one in batch]
+        longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+        lines = [
+            ([tokenizer.pad_token_id] * (longest - len(p) - len(a)) + p + a, len(p) + len(a), len(a))
+            for p, a in zip(prompts, answers, strict=True)
+        ]
+        return {
+            "input_ids": torch.tensor([ids for ids, _, _ in lines]),
+            "attention_mask": torch.tensor([[0] * (longest - whole) + [1] * whole for _, whole, _ in lines]),
+            "labels": torch.tensor([[-100] * (longest - end) + ids[longest - end :] for ids, _, end in lines]),
+        }
+
+    return batch_at
+
+
+def worked_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """The mean surprise over the tokens of the answers alone."""
+    loss: torch.Tensor = model(**batch, use_cache=False).loss
+    return loss
+
+
+def warmed(*, seed: int = 0, steps: int = STEPS) -> tuple[Any, Any, list[LossRow]]:
+    """SmolLM2-135M with a LoRA adapter that has seen a few worked sums: (model, tokenizer, a row for each step).
+
+    Without steps the adapter is new and the model as it was.
+    """
+    model, tokenizer = finetuning.base()
+    adapted = finetuning.with_adapter(model, rank=RANK, seed=seed)
+    if steps < 1:
+        return adapted, tokenizer, []
+    batches = worked_batches(tokenizer, word_sums("train", count=EXAMPLES, seed=WARM_SEED + seed))
+    rows = training.train(adapted, batches, steps=steps, peak=PEAK, loss=worked_loss, label="warm-up")
+    return adapted, tokenizer, rows
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

@@ -1,0 +1,90 @@
+"""TRL's own GRPO trainer on a tiny model: what it is given, what is looked at on the way, and how it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+from trl import GRPOConfig, GRPOTrainer
+
+from helpers.errors import InvalidInput
+from helpers.making import finetuning
+from helpers.models import sources
+from helpers.reasoning import grpo, trainers
+from helpers.reasoning.problems import word_sums
+from helpers.reasoning.rewards import checked_reward
+from helpers.records import ModelCard
+from tiny_llama import tiny_llama
+
+HELD = word_sums("held", count=3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(card: ModelCard) -> Any:
+    return AutoTokenizer.from_pretrained(sources.folder(card))
+
+
+def trainer(tokenizer: Any, folder: Path) -> Any:
+    args = GRPOConfig(
+        **trainers.laptop(folder),
+        max_steps=4,
+        save_steps=2,
+        num_generations=2,
+        per_device_train_batch_size=4,
+        max_completion_length=8,
+        learning_rate=1e-2,
+    )
+    made = GRPOTrainer(
+        finetuning.with_adapter(tiny_llama()),
+        uneven_reward,
+        args=args,
+        train_dataset=grpo.asked_sums(tokenizer, word_sums("train", count=12)),
+        processing_class=tokenizer,
+        callbacks=[trainers.watch(grpo.held_look(tokenizer, HELD), every=2)],
+    )
+    return trainers.quiet(made)
+
+
+def uneven_reward(completions: list[str], answer: list[int], **rest: Any) -> list[float]:
+    """Random weights never earn the checked reward, so theirs is the share of vowels."""
+    assert checked_reward(completions, answer, **rest) == [0.0] * len(completions)
+    return [sum(letter in "aeiou" for letter in text) / (1 + len(text)) for text in completions]
+
+
+def test_a_curve_has_a_row_a_step_and_the_held_out_ones_as_asked(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run := trainer(tokenizer, tmp_path)).train()
+    rows = trainers.curve(run)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["step"] for row in rows if "held_right" in row] == [0, 2, 4]
+    assert all(0 <= row["reward"] <= 1 and 0 < row["tokens"] <= 8 for row in rows[1:])
+    assert "reward" not in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer: Any, tmp_path: Path) -> None:
+    (whole := trainer(tokenizer, tmp_path)).train()
+    (again := trainer(tokenizer, tmp_path)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert trainers.curve(again) == trainers.curve(whole)
+
+
+def test_held_out_answers_are_read_up_to_their_end(tokenizer: Any) -> None:
+    model = tiny_llama().train()
+    answers = grpo.held_answers(model, tokenizer, HELD)
+    assert [one.question for one in answers] == [one.question for one in HELD]
+    assert all(1 <= one.tokens <= grpo.LONGEST_ANSWER for one in answers)
+    assert model.training
+
+
+def test_shares_are_counted(tokenizer: Any) -> None:
+    one = grpo.HeldAnswer("?", 7, "<think>3 + 4 = 7</think>\n7", 18, form=True, right=True, reward=1.0)
+    two = grpo.HeldAnswer("?", 7, "7", 2, form=False, right=False, reward=0.0)
+    counted = {"held_items": 2, "held_form": 1, "held_right": 1, "held_tokens": 10.0, "held_reward": 0.5}
+    assert grpo.held_shares([one, two]) == counted | {"held_marks": "r-"}
+
+
+def test_without_problems_nothing_is_answered(tokenizer: Any) -> None:
+    with pytest.raises(InvalidInput, match="no problems"):
+        grpo.held_answers(tiny_llama(), tokenizer, [])
