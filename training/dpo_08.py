@@ -25,8 +25,8 @@ from helpers.reasoning import preferences, trainers
 from training.runs import StoredRuns
 
 SEEDS = (0, 1, 2)
-ROWS, STEPS, LOOKS = 5, 20, 10
-BETA, LEARNING_RATE = 0.1, 1e-4
+ROWS, STEPS, LOOKS = 5, 10, 5
+BETA, LEARNING_RATE = 0.1, 5e-4
 
 
 def settings() -> dict[str, Any]:

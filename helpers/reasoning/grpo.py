@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.errors import InvalidInput
-from helpers.reasoning.greedy import greedy_texts
+from helpers.reasoning.batched import batched_texts
 from helpers.reasoning.problems import WordSum
 from helpers.reasoning.rewards import worth
 from helpers.reasoning.warmup import asked
 
 #: An answer in the form needs up to 20 tokens.
-LONGEST_ANSWER = 32
+LONGEST_ANSWER = 24
 #: The held-out templates come by their kind of sum, three of each: so far apart are answers of which a text is kept.
 APART = 3
 
 
 @dataclass(frozen=True, slots=True)
 class HeldAnswer:
-    """One answer to a held-out problem, written greedily: its text, its tokens, and what it is worth."""
+    """One answer to a held-out problem: its text, its tokens, and what it is worth."""
 
     question: str
     answer: int
@@ -40,20 +40,23 @@ class HeldAnswer:
     reward: float
 
 
-def asked_sums(tokenizer: Any, problems: Sequence[WordSum]) -> Any:
+def asked_sums(tokenizer: Any, problems: Sequence[WordSum], *, told: bool = False) -> Any:
     """The problems as TRL reads them: a `Dataset` of prompts, with the column `answer` for the reward."""
     from datasets import Dataset
 
-    rows = [{"prompt": asked(tokenizer, one.question), "answer": one.answer} for one in problems]
-    return Dataset.from_list(rows)
+    return Dataset.from_list(
+        [{"prompt": asked(tokenizer, one.question, told=told), "answer": one.answer} for one in problems]
+    )
 
 
-def held_answers(model: Any, tokenizer: Any, problems: Sequence[WordSum]) -> list[HeldAnswer]:
-    """What the model answers, greedily, and what that is worth; it is left in the mode that it was in."""
+def held_answers(
+    model: Any, tokenizer: Any, problems: Sequence[WordSum], *, temperature: float = 0.0, told: bool = False
+) -> list[HeldAnswer]:
+    """What the model answers, greedily or drawn, and what that is worth; it is left in the mode that it was in."""
     if not problems:
         raise InvalidInput("There are no problems to answer.", "Give at least one.")
-    prompts = [asked(tokenizer, one.question) for one in problems]
-    texts = greedy_texts(model, tokenizer, prompts, longest=LONGEST_ANSWER)
+    prompts = [asked(tokenizer, one.question, told=told) for one in problems]
+    texts = batched_texts(model, tokenizer, prompts, longest=LONGEST_ANSWER, temperature=temperature)
     return [_judged(one, text, tokens) for one, (text, tokens) in zip(problems, texts, strict=True)]
 
 
@@ -63,26 +66,32 @@ def _judged(problem: WordSum, text: str, tokens: int) -> HeldAnswer:
 
 
 def held_shares(answers: Sequence[HeldAnswer]) -> dict[str, Any]:
-    """How many answers of `held_items` have the form and the right number, and their mean length and reward.
+    """How many answers have the form and the right number, their mean length and reward, and the texts of three.
 
-    `held_marks` has a letter for each problem: r for the right number in the form, f for the form alone, - for neither.
+    `marks` has a letter for each problem: r for the right number in the form, f for the form alone, - for neither.
     """
     n = len(answers)
     return {
-        "held_items": n,
-        "held_form": sum(one.form for one in answers),
-        "held_right": sum(one.right for one in answers),
-        "held_tokens": round(sum(one.tokens for one in answers) / n, 2),
-        "held_reward": round(sum(one.reward for one in answers) / n, 4),
-        "held_marks": "".join("r" if one.right else "f" if one.form else "-" for one in answers),
+        "items": n,
+        "form": sum(one.form for one in answers),
+        "right": sum(one.right for one in answers),
+        "tokens": round(sum(one.tokens for one in answers) / n, 2),
+        "reward": round(sum(one.reward for one in answers) / n, 4),
+        "marks": "".join("r" if one.right else "f" if one.form else "-" for one in answers),
+        "texts": [one.text for one in answers[: 3 * APART : APART]],
     }
 
 
-def held_look(tokenizer: Any, held: Sequence[WordSum]) -> Callable[[Any], dict[str, Any]]:
-    """A function that has a model answer these problems: what `held_shares` counts, and the texts of three answers."""
+def held_look(tokenizer: Any, held: Sequence[WordSum], *, told: bool = False) -> Callable[[Any], dict[str, Any]]:
+    """A function that has a model answer these problems: what `held_shares` tells of it, `greedy` and `drawn`.
+
+    Drawn at temperature 1, as the trainer draws: that is what the training improves.
+    """
 
     def look(model: Any) -> dict[str, Any]:
-        answers = held_answers(model, tokenizer, held)
-        return held_shares(answers) | {"held_texts": [one.text for one in answers[: 3 * APART : APART]]}
+        return {
+            name: held_shares(held_answers(model, tokenizer, held, temperature=temperature, told=told))
+            for name, temperature in (("greedy", 0.0), ("drawn", 1.0))
+        }
 
     return look

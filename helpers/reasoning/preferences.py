@@ -15,7 +15,7 @@ from typing import Any
 
 from helpers.data import stored
 from helpers.errors import InvalidInput
-from helpers.reasoning.greedy import greedy_texts
+from helpers.reasoning.batched import batched_texts
 from helpers.reasoning.losses import token_logprobs
 
 #: What is asked about: as "What is …?" in the pairs, otherwise and of other things where it is measured.
@@ -33,7 +33,7 @@ HELD_THINGS = (
 ).split("|")
 PAIRS = 50
 #: An answer is cut off after so many tokens, in the pairs and where it is measured.
-LONGEST_TALK = 64
+LONGEST_TALK = 48
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
@@ -76,7 +76,7 @@ def preference_pairs(model: Any, tokenizer: Any, *, count: int = PAIRS) -> list[
 def talks(model: Any, tokenizer: Any, questions: Sequence[str]) -> list[tuple[str, int]]:
     """What the model answers, greedily, and with how many tokens; `LONGEST_TALK` where it was cut off."""
     prompts = [talk_prompt(tokenizer, question) for question in questions]
-    return greedy_texts(model, tokenizer, prompts, longest=LONGEST_TALK)
+    return batched_texts(model, tokenizer, prompts, longest=LONGEST_TALK)
 
 
 def held_shorts(model: Any, tokenizer: Any) -> list[dict[str, str]]:

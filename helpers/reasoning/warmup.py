@@ -22,17 +22,23 @@ from helpers.reasoning.rewards import CLOSE, OPEN
 if TYPE_CHECKING:
     import torch
 
-#: What the model is told before the question; it is short, since a step of training reads it many times.
+#: What the model is shown; short, since a step of training reads it many times.
+SUM_PROMPT = "Sum: {question}\n"
+#: What it is told before the question where it has seen no example of the form.
 FORM_ASKED = f"Write the sum in {OPEN}{CLOSE}, then the number on a new line."
 RANK = 8
+#: The layers that get an adapter, the upper half of 30: gradients run no further down, and a step is shorter.
+LAYERS = range(15, 30)
 #: Examples, rows a step, steps and the highest learning rate of the warm-up.
-EXAMPLES, ROWS, STEPS, PEAK = 24, 6, 8, 2e-3
+EXAMPLES, ROWS, STEPS, PEAK = 24, 6, 12, 3e-3
 #: The problems of the warm-up are drawn by this seed, those of the training by others.
 WARM_SEED = 1808
 
 
-def asked(tokenizer: Any, question: str) -> str:
-    """The whole prompt of a question, in the model's own chat template, up to where its answer begins."""
+def asked(tokenizer: Any, question: str, *, told: bool = False) -> str:
+    """The whole prompt of a question, up to where its answer begins; `told` asks for the form, in a chat's template."""
+    if not told:
+        return SUM_PROMPT.format(question=question)
     messages = [{"role": "system", "content": FORM_ASKED}, {"role": "user", "content": question}]
     prompt: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return prompt
@@ -80,7 +86,8 @@ def warmed(*, seed: int = 0, steps: int = STEPS) -> tuple[Any, Any, list[LossRow
     Without steps the adapter is new and the model as it was.
     """
     model, tokenizer = finetuning.base()
-    adapted = finetuning.with_adapter(model, rank=RANK, seed=seed)
+    targets = [f"layers.{layer}.self_attn.{matrix}" for layer in LAYERS for matrix in finetuning.TARGETS]
+    adapted = finetuning.with_adapter(model, rank=RANK, targets=targets, seed=seed)
     if steps < 1:
         return adapted, tokenizer, []
     batches = worked_batches(tokenizer, word_sums("train", count=EXAMPLES, seed=WARM_SEED + seed))

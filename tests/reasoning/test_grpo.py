@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
@@ -59,7 +60,7 @@ def test_a_curve_has_a_row_a_step_and_the_held_out_ones_as_asked(
     (run := trainer(tokenizer, tmp_path)).train()
     rows = trainers.curve(run)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
-    assert [row["step"] for row in rows if "held_right" in row] == [0, 2, 4]
+    assert [row["step"] for row in rows if {"greedy", "drawn"} <= set(row)] == [0, 2, 4]
     assert all(0 <= row["reward"] <= 1 and 0 < row["tokens"] <= 8 for row in rows[1:])
     assert "reward" not in capsys.readouterr().out
 
@@ -81,8 +82,15 @@ def test_held_out_answers_are_read_up_to_their_end(tokenizer: Any) -> None:
 def test_shares_are_counted(tokenizer: Any) -> None:
     one = grpo.HeldAnswer("?", 7, "<think>3 + 4 = 7</think>\n7", 18, form=True, right=True, reward=1.0)
     two = grpo.HeldAnswer("?", 7, "7", 2, form=False, right=False, reward=0.0)
-    counted = {"held_items": 2, "held_form": 1, "held_right": 1, "held_tokens": 10.0, "held_reward": 0.5}
-    assert grpo.held_shares([one, two]) == counted | {"held_marks": "r-"}
+    counted = {"items": 2, "form": 1, "right": 1, "tokens": 10.0, "reward": 0.5, "marks": "r-", "texts": [one.text]}
+    assert grpo.held_shares([one, two]) == counted
+
+
+def test_drawn_answers_are_the_same_again_and_leave_other_draws_alone(tokenizer: Any) -> None:
+    model, state = tiny_llama(), torch.random.get_rng_state()  # making the model seeds them
+    drawn = [grpo.held_answers(model, tokenizer, HELD, temperature=1.0) for _ in range(2)]
+    assert drawn[0] == drawn[1] != grpo.held_answers(model, tokenizer, HELD)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_without_problems_nothing_is_answered(tokenizer: Any) -> None:

@@ -28,7 +28,7 @@ def tokenizer(card: ModelCard) -> Any:
 def talker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer has two whole sentences and a third that was cut off."""
     text = "It is a thing. It was made long ago! People use it to"
-    monkeypatch.setattr(preferences, "greedy_texts", lambda _, __, prompts, **___: [(text, 64)] * len(prompts))
+    monkeypatch.setattr(preferences, "batched_texts", lambda _, __, prompts, **___: [(text, 64)] * len(prompts))
 
 
 def test_a_pair_is_the_first_sentence_and_all_whole_ones(talker: None, tokenizer: Any) -> None:

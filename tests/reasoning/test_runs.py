@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
 from helpers.models import sources
+from helpers.reasoning import warmup
 from helpers.reasoning.rewards import checked_reward
 from helpers.records import ModelCard
 from tiny_llama import tiny_llama
@@ -22,6 +23,7 @@ from training import grpo_08, runs
 def small(card: ModelCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """GRPO's script with two short runs of a tiny model, which stores and keeps its checkpoints in a folder."""
     tokenizer = AutoTokenizer.from_pretrained(sources.folder(card))
+    monkeypatch.setattr(warmup, "LAYERS", range(1, 2))
     monkeypatch.setattr(finetuning, "base", lambda: (tiny_llama(), tokenizer))
     monkeypatch.setattr(grpo_08, "KINDS", {"cold": (checked_reward, 0, 2)})
     monkeypatch.setattr(grpo_08, "ORDER", [("cold", 0), ("cold", 1)])
@@ -39,7 +41,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_each_run_is_stored_when_it_is_done_and_only_what_lacks_is_trained(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call(monkeypatch, "--runs", "1")
+    call(monkeypatch, "--only", "cold-0")
     first = json.loads(small.read_text())
     assert [(one["kind"], one["seed"]) for one in first["runs"]] == [("cold", 0)]
     call(monkeypatch)

@@ -30,9 +30,10 @@ def test_a_worked_answer_earns_the_whole_reward() -> None:
 
 
 def test_a_prompt_ends_where_the_answer_begins(tokenizer: Any) -> None:
-    prompt = warmup.asked(tokenizer, PROBLEMS[0].question)
-    assert prompt.endswith("<|im_start|>assistant\n")
-    assert PROBLEMS[0].question in prompt
+    told = warmup.asked(tokenizer, PROBLEMS[0].question, told=True)
+    assert told.endswith("<|im_start|>assistant\n")
+    assert warmup.FORM_ASKED in told
+    assert warmup.asked(tokenizer, "1 and 1?") == "Sum: 1 and 1?\n"
 
 
 def test_labels_are_the_answers_and_their_end(tokenizer: Any) -> None:
@@ -57,6 +58,7 @@ def test_a_few_steps_make_worked_answers_likelier(tokenizer: Any) -> None:
 
 def test_without_steps_the_model_is_as_it_was(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     base, ids = tiny_llama(), torch.tensor([[5, 6, 7]])
+    monkeypatch.setattr(warmup, "LAYERS", range(1, 2))
     before = base(ids).logits
     monkeypatch.setattr(finetuning, "base", lambda: (base, tokenizer))
     model, _, rows = warmup.warmed(steps=0)
