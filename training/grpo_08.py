@@ -47,7 +47,7 @@ def settings() -> dict[str, Any]:
     return {
         "model": "smollm2-135m",
         "steps": {kind: list(steps) for kind, (_, *steps) in KINDS.items()},
-        "warm_up": [warmup.EXAMPLES, warmup.ROWS, warmup.PEAK, warmup.RANK, *warmup.LAYERS],
+        "warm_up": [warmup.EXAMPLES, warmup.ROWS, warmup.PEAK, warmup.RANK, *warmup.UPPER_LAYERS],
         "questions": QUESTIONS,
         "answers": ANSWERS,
         "longest_answer": grpo.LONGEST_ANSWER,

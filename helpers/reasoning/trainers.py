@@ -58,7 +58,7 @@ def watch(look: Callable[[Any], Mapping[str, Any]], *, every: int) -> Any:
     """
     from transformers import TrainerCallback
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
             if state.global_step == 0:
                 self.look(state, model)

@@ -28,7 +28,7 @@ SUM_PROMPT = "Sum: {question}\n"
 FORM_ASKED = f"Write the sum in {OPEN}{CLOSE}, then the number on a new line."
 RANK = 8
 #: The layers that get an adapter, the upper half of 30: gradients run no further down, and a step is shorter.
-LAYERS = range(15, 30)
+UPPER_LAYERS = range(15, 30)
 #: Examples, rows a step, steps and the highest learning rate of the warm-up.
 EXAMPLES, ROWS, STEPS, PEAK = 24, 6, 12, 3e-3
 #: The problems of the warm-up are drawn by this seed, those of the training by others.
@@ -86,7 +86,7 @@ def warmed(*, seed: int = 0, steps: int = STEPS) -> tuple[Any, Any, list[LossRow
     Without steps the adapter is new and the model as it was.
     """
     model, tokenizer = finetuning.base()
-    targets = [f"layers.{layer}.self_attn.{matrix}" for layer in LAYERS for matrix in finetuning.TARGETS]
+    targets = [f"layers.{layer}.self_attn.{matrix}" for layer in UPPER_LAYERS for matrix in finetuning.TARGETS]
     adapted = finetuning.with_adapter(model, rank=RANK, targets=targets, seed=seed)
     if steps < 1:
         return adapted, tokenizer, []

@@ -112,6 +112,6 @@ def attempts(
 def _judged(problem: WordSum, way: str, sample: int, text: str, new_tokens: int, *, cut: bool) -> Attempt:
     found = number_of(text, way, cut=cut)
     number = None if found is None else str(found)
-    about = {"question": problem.question, "template": problem.template, "steps": problem.steps}
-    made = {"text": text, "new_tokens": new_tokens, "cut": cut, "number": number}
+    about: dict[str, Any] = {"question": problem.question, "template": problem.template, "steps": problem.steps}
+    made: dict[str, Any] = {"text": text, "new_tokens": new_tokens, "cut": cut, "number": number}
     return Attempt(**about, way=way, sample=sample, **made, right=found == problem.answer)

@@ -23,7 +23,7 @@ from training import grpo_08, runs
 def small(card: ModelCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """GRPO's script with two short runs of a tiny model, which stores and keeps its checkpoints in a folder."""
     tokenizer = AutoTokenizer.from_pretrained(sources.folder(card))
-    monkeypatch.setattr(warmup, "LAYERS", range(1, 2))
+    monkeypatch.setattr(warmup, "UPPER_LAYERS", range(1, 2))
     monkeypatch.setattr(finetuning, "base", lambda: (tiny_llama(), tokenizer))
     monkeypatch.setattr(grpo_08, "KINDS", {"cold": (checked_reward, 0, 2)})
     monkeypatch.setattr(grpo_08, "ORDER", [("cold", 0), ("cold", 1)])

@@ -58,7 +58,7 @@ def test_a_few_steps_make_worked_answers_likelier(tokenizer: Any) -> None:
 
 def test_without_steps_the_model_is_as_it_was(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     base, ids = tiny_llama(), torch.tensor([[5, 6, 7]])
-    monkeypatch.setattr(warmup, "LAYERS", range(1, 2))
+    monkeypatch.setattr(warmup, "UPPER_LAYERS", range(1, 2))
     before = base(ids).logits
     monkeypatch.setattr(finetuning, "base", lambda: (base, tokenizer))
     model, _, rows = warmup.warmed(steps=0)
