@@ -69,7 +69,7 @@ def answers(
 ) -> pd.DataFrame:
     """One row for each chat, prompt and repeat: a table of `Measurement`s.
 
-    Every chat first answers the first prompt once, unmeasured, so that caches and threads are warm. No prompt is
+    Every chat first begins to answer the first prompt, unmeasured, so that caches and threads are warm. No prompt is
     taken from a KV cache and no history is kept. The memory is the whole process's, all open models together.
     """
     import pandas as pd
@@ -79,7 +79,7 @@ def answers(
     here = str(machine.describe())
     rows = []
     for chat in chats:
-        _alone(chat).say(prompts[0], max_new_tokens=max_new_tokens)
+        _alone(chat).say(prompts[0], max_new_tokens=min(2, max_new_tokens))
         for prompt in prompts:
             for repeat in range(repeats):
                 with peak_memory() as peak:

@@ -75,7 +75,7 @@ def absmax(weight: torch.Tensor, bits: int, share: Share = "channel") -> Quantiz
     highest = 2 ** (bits - 1) - 1
     scales = groups.float().abs().amax(dim=-1, keepdim=True) / highest
     scales = torch.where(scales == 0, torch.ones_like(scales), scales)  # a group of zeros stays zero
-    levels = (groups / scales).round().clamp(-highest, highest).to(torch.int8)
+    levels = (groups / scales).round_().clamp_(-highest, highest).to(torch.int8)
     return Quantized(levels, scales, weight.shape, bits)
 
 
