@@ -3,8 +3,8 @@
     python -m training.dpo_08            what data/dpo_08.json lacks, about fifteen minutes on one core
     python -m training.dpo_08 --runs 1   only so many runs of it
 
-A run is stored as soon as it is done; one that was stopped goes on from its checkpoint. Half-way and at the end the
-model answers questions that are in no pair, and reads texts of others.
+A run is stored as soon as it is done; one that was stopped goes on from its checkpoint. Before the first step and after
+the last the model answers questions that are in no pair, and reads texts of others.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from trl import DPOConfig, DPOTrainer
 
 from helpers.data import stored
 from helpers.making import finetuning, training
-from helpers.reasoning import preferences, trainers
+from helpers.reasoning import preferences, trainers, warmup
 from training.runs import StoredRuns
 
 SEEDS = (0, 1, 2)
-ROWS, STEPS, LOOKS = 5, 10, 5
+ROWS, STEPS, LOOKS = 5, 10, 10
 BETA, LEARNING_RATE = 0.1, 5e-4
 
 
@@ -37,6 +37,7 @@ def settings() -> dict[str, Any]:
         "model": "smollm2-135m",
         "pairs": preferences.PAIRS,
         "rows": ROWS,
+        "adapter": [warmup.RANK, *warmup.UPPER_LAYERS],
         "steps": STEPS,
         "beta": BETA,
         "learning_rate": LEARNING_RATE,
@@ -46,11 +47,10 @@ def settings() -> dict[str, Any]:
     }
 
 
-def run(seed: int, folder: Path) -> dict[str, Any]:
+def run(seed: int, pairs: list[dict[str, str]], shorts: list[dict[str, str]], folder: Path) -> dict[str, Any]:
     """What one run changed: the trainer's own rows, and ours where it was looked at."""
     model, tokenizer = finetuning.base()
-    pairs = preferences.preference_pairs(model, tokenizer)
-    look = preferences.preferred_look(tokenizer, preferences.held_shorts(model, tokenizer))
+    look = preferences.preferred_look(tokenizer, shorts)
     args = DPOConfig(
         **trainers.laptop(folder),
         max_steps=STEPS,
@@ -63,7 +63,7 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
         seed=seed,
     )
     trainer = DPOTrainer(
-        finetuning.with_adapter(model, seed=seed),
+        warmup.upper_adapter(model, seed=seed),
         args=args,
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
@@ -78,11 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=len(SEEDS), help="at most so many")
     left, runs = parser.parse_args().runs, StoredRuns("dpo_08", settings())
+    pairs, shorts = (make(*finetuning.base()) for make in (preferences.preference_pairs, preferences.held_shorts))
     for seed in SEEDS:
         if left < 1 or any(one["seed"] == seed for one in runs.read()):
             continue
         folder = runs.checkpoints(seed)
-        found = run(seed, folder)
+        found = run(seed, pairs, shorts, folder)
         runs.add(found)
         shutil.rmtree(folder)
         left -= 1

@@ -3,8 +3,8 @@
     pairs = preference_pairs(*finetuning.base())
     pairs[0]        {"prompt": …, "chosen": "A kite is a toy …", "rejected": "A kite is a toy … It has been …"}
 
-Both answers are the model's own: `rejected` is what it writes, `chosen` the first sentence of that. So nothing new is
-to be learnt but where to stop, and code can count whether it was.
+Both answers are the model's own: `rejected` is what it writes, up to a limit, and `chosen` the first sentence of that.
+So nothing new is to be learnt but where to stop, and code can count whether it was.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 def talk_prompt(tokenizer: Any, question: str) -> str:
-    """A question in the model's own chat template, up to where its answer begins."""
-    messages = [{"role": "user", "content": question}]
+    """A question in the model's own chat template, up to where its answer begins, without its usual system message."""
+    messages = [{"role": "system", "content": ""}, {"role": "user", "content": question}]
     prompt: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return prompt
 
@@ -64,12 +64,11 @@ def preference_pairs(model: Any, tokenizer: Any, *, count: int = PAIRS) -> list[
     questions = talk_questions()
     pairs = []
     for question, (text, _) in zip(questions, talks(model, tokenizer, questions), strict=True):
-        whole = sentences(text)
-        if len(whole) > 1 and "\n" not in whole[0]:
-            prompt, long = talk_prompt(tokenizer, question), text[: text.rindex(whole[-1]) + len(whole[-1])]
-            pairs.append({"prompt": prompt, "chosen": whole[0], "rejected": long.strip()})
+        first, long = sentences(text)[:1], text.strip()
+        if first and "\n" not in first[0] and len(long) > len(first[0]):
+            pairs.append({"prompt": talk_prompt(tokenizer, question), "chosen": first[0], "rejected": long})
     if len(pairs) < count:
-        raise InvalidInput(f"Only {len(pairs)} answers have a second sentence; {count} pairs were asked for.")
+        raise InvalidInput(f"Only {len(pairs)} answers go on after a first sentence; {count} pairs were asked for.")
     return pairs[:count]
 
 
@@ -93,8 +92,8 @@ def held_shorts(model: Any, tokenizer: Any) -> list[dict[str, str]]:
 def preferred_look(tokenizer: Any, shorts: Sequence[dict[str, str]]) -> Callable[[Any], dict[str, Any]]:
     """A function that measures a model: how long it talks, and how likely it finds texts that it was not trained on.
 
-    `one_sentence` counts the answers to `talk_items` held-out questions that are a single sentence and end, `cut` those
-    that do not end; `talk_tokens` is their mean length. `short_nats` is the mean surprise, in nats a token, about the
+    `one_sentence` counts the answers to held-out questions that are a single sentence and end, `cut` those
+    that do not end; `talk_tokens` are their lengths. `short_nats` is the mean surprise, in nats a token, about the
     held-out `shorts`, and `text_nats` about plain English, the paragraphs of data/instruct_summarisation.json.
     """
     short_texts = [(one["prompt"], one["chosen"] + tokenizer.eos_token) for one in shorts]
@@ -104,10 +103,9 @@ def preferred_look(tokenizer: Any, shorts: Sequence[dict[str, str]]) -> Callable
         answers = talks(model, tokenizer, talk_questions(held=True))
         ended = [text for text, tokens in answers if tokens < LONGEST_TALK]
         return {
-            "talk_items": len(answers),
             "one_sentence": sum(len(sentences(text)) == 1 for text in ended),
             "cut": len(answers) - len(ended),
-            "talk_tokens": round(sum(tokens for _, tokens in answers) / len(answers), 2),
+            "talk_tokens": [tokens for _, tokens in answers],
             "short_nats": round(surprise(model, tokenizer, short_texts), 4),
             "text_nats": round(surprise(model, tokenizer, plain), 4),
             "talk_texts": [text for text, _ in answers[:3]],

@@ -80,14 +80,19 @@ def worked_loss(model: Any, batch: Batch) -> torch.Tensor:
     return loss
 
 
+def upper_adapter(model: Any, *, seed: int = 0) -> Any:
+    """The model, frozen, with a LoRA adapter beside each attention matrix of the upper half of its layers."""
+    targets = [f"layers.{layer}.self_attn.{matrix}" for layer in UPPER_LAYERS for matrix in finetuning.TARGETS]
+    return finetuning.with_adapter(model, rank=RANK, targets=targets, seed=seed)
+
+
 def warmed(*, seed: int = 0, steps: int = STEPS) -> tuple[Any, Any, list[LossRow]]:
     """SmolLM2-135M with a LoRA adapter that has seen a few worked sums: (model, tokenizer, a row for each step).
 
     Without steps the adapter is new and the model as it was.
     """
     model, tokenizer = finetuning.base()
-    targets = [f"layers.{layer}.self_attn.{matrix}" for layer in UPPER_LAYERS for matrix in finetuning.TARGETS]
-    adapted = finetuning.with_adapter(model, rank=RANK, targets=targets, seed=seed)
+    adapted = upper_adapter(model, seed=seed)
     if steps < 1:
         return adapted, tokenizer, []
     batches = worked_batches(tokenizer, word_sums("train", count=EXAMPLES, seed=WARM_SEED + seed))

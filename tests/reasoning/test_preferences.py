@@ -31,11 +31,11 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preferences, "batched_texts", lambda _, __, prompts, **___: [(text, 64)] * len(prompts))
 
 
-def test_a_pair_is_the_first_sentence_and_all_whole_ones(talker: None, tokenizer: Any) -> None:
+def test_a_pair_is_the_first_sentence_and_the_whole_answer(talker: None, tokenizer: Any) -> None:
     pairs = preferences.preference_pairs(None, tokenizer)
     assert len(pairs) == preferences.PAIRS
     assert {pair["chosen"] for pair in pairs} == {"It is a thing."}
-    assert {pair["rejected"] for pair in pairs} == {"It is a thing. It was made long ago!"}
+    assert {pair["rejected"] for pair in pairs} == {"It is a thing. It was made long ago! People use it to"}
 
 
 def test_what_is_measured_is_asked_of_other_things_in_other_words() -> None:
@@ -44,8 +44,8 @@ def test_what_is_measured_is_asked_of_other_things_in_other_words() -> None:
     assert not [one for one in held if one.startswith("What is")]
 
 
-def test_answers_without_a_second_sentence_make_no_pairs(tokenizer: Any) -> None:
-    with pytest.raises(InvalidInput, match="second sentence"):
+def test_answers_that_do_not_go_on_make_no_pairs(tokenizer: Any) -> None:
+    with pytest.raises(InvalidInput, match="go on"):
         preferences.preference_pairs(tiny_llama(), tokenizer)
 
 
@@ -74,7 +74,7 @@ def test_dpo_widens_the_margin_and_the_model_is_looked_at(talker: None, tokenize
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-3)  # no margin yet
     assert last["margin"] > first["margin"]
     assert before["short_nats"] != last["short_nats"]
-    assert (last["talk_items"], last["cut"], last["one_sentence"]) == (20, 20, 0)
+    assert (len(last["talk_tokens"]), last["cut"], last["one_sentence"]) == (20, 20, 0)
 
 
 def test_the_model_is_left_in_the_mode_it_was_in(tokenizer: Any) -> None:
