@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from helpers.data import stored
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
 from helpers.models import sources
@@ -65,3 +66,19 @@ def test_settings_tell_what_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     before: dict[str, Any] = grpo_08.settings()
     monkeypatch.setattr(grpo_08.warmup, "FORM_ASKED", "Answer.")
     assert grpo_08.settings()["data"] != before["data"]
+
+
+# What was trained longer, and stored
+
+
+def test_a_stored_run_has_a_row_for_each_step_and_is_looked_at_before_and_after() -> None:
+    for run in stored("grpo_08")["runs"]:
+        points = run["points"]
+        assert [point["step"] for point in points] == list(range(len(points)))
+        assert all(len(point["drawn"]["marks"]) == point["drawn"]["items"] for point in (points[0], points[-1]))
+
+
+def test_without_a_warm_up_nothing_was_ever_earned_and_nothing_moved() -> None:
+    (cold,) = [run["points"] for run in stored("grpo_08")["runs"] if run["kind"] == "cold"]
+    assert {(point["reward"], point["equal"]) for point in cold[1:]} == {(0.0, 1.0)}
+    assert cold[0]["greedy"] == cold[-1]["greedy"]
