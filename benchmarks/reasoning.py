@@ -1,8 +1,10 @@
 """Sixty sums in words on every rung: at once, step by step, as a program, and voted on; stored answer by answer.
 
-python -m benchmarks.reasoning [--model smollm2-135m …] [--parts answers votes speed] [--output data/reasoning_08.json]
+    python -m benchmarks.reasoning [--rungs smollm2-135m …] [--parts answers repeat votes speed]
 
-Resumable: what is stored is not asked again. `speed` needs a machine that does nothing else.
+`answers` is greedy, `repeat` the same with other numbers in the same templates, `votes` several samples of each chain
+and program. What is stored is not asked again, and a run that was stopped goes on. `speed` needs a machine that does
+nothing else.
 """
 
 from __future__ import annotations
@@ -16,106 +18,134 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import catalog, machine
+from helpers import machine
 from helpers.data import FOLDER
+from helpers.errors import InvalidInput
 from helpers.intervals import Spread
-from helpers.models import sources
-from helpers.reasoning.problems import WordSum, word_sums
-from helpers.reasoning.ways import WAYS_TO_ASK, attempts
+from helpers.models.fetching import rungs
+from helpers.reasoning.problems import SUMS_SEED, word_sums
+from helpers.reasoning.ways import SHOWN_SUMS, WAYS_TO_ASK, Attempt, attempts
 from helpers.server import Server, serve
 
-#: Model → how many chains are drawn for the votes.
-VOTES = {"smollm2-135m": 5, "qwen2.5-coder-0.5b": 9, "qwen2.5-coder-1.5b": 5}
-TEMPERATURE = 0.7
+STORED = FOLDER / "reasoning_08.json"
+PARTS = ("answers", "repeat", "votes", "speed")
+#: Rung → how many chains and how many programs are drawn for each problem. What fails nearly always needs few.
+SAMPLES = {"smollm2-135m": (3, 0), "qwen2.5-coder-0.5b": (9, 9), "qwen2.5-coder-1.5b": (5, 5)}
+TEMPERATURE, OTHER_NUMBERS = 0.7, 9
 SLOTS, CONTEXT = 8, 768
-#: A speed is read on so many problems, so many times.
-SPEED_PROBLEMS, SPEED_REPEATS = 8, 3
+#: How a speed is read: way, requests at once, problems. Of a batch only where votes were drawn.
+SPEEDS = (*((way, 1, 3) for way in WAYS_TO_ASK), ("step by step", SLOTS, SLOTS), ("program", SLOTS, SLOTS))
+SPEED_REPEATS = 3
 
 
-def fingerprint(problems: list[WordSum]) -> str:
+def fingerprint() -> str:
     """Of all that an answer depends on beside the model."""
-    material = [[dataclasses.asdict(one) for one in problems], WAYS_TO_ASK, TEMPERATURE]
-    return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
+    problems = [dataclasses.asdict(one) for seed in (SUMS_SEED, OTHER_NUMBERS) for one in word_sums("test", seed=seed)]
+    asked = {name: dataclasses.astuple(way) for name, way in WAYS_TO_ASK.items()}
+    return hashlib.sha256(json.dumps([problems, SHOWN_SUMS, asked, TEMPERATURE], sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What is stored, where it belongs to today's problems and prompts; an empty result where there is none."""
+    mark = fingerprint()
+    if not path.is_file():
+        return {"fingerprint": mark, "temperature": TEMPERATURE, "speed": [], "rows": []}
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result["fingerprint"] != mark:
+        raise InvalidInput(f"{path.name} holds answers to other problems.", "Move it away, or give --output.")
+    return result
 
 
 def save(path: Path, result: dict[str, Any]) -> None:
+    """Writes a row a line, whole or not at all."""
+    lists = [f' "{key}": [\n{_lines(result[key])}\n ]' for key in ("speed", "rows")]
+    heads = [f" {json.dumps(key)}: {json.dumps(result[key])}" for key in ("fingerprint", "temperature")]
     draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    draft.write_text("{\n" + ",\n".join([*heads, *lists]) + "\n}\n", encoding="utf-8")
     draft.replace(path)
 
 
-def read(path: Path, problems: list[WordSum]) -> dict[str, Any]:
-    """What is stored, where it belongs to these problems."""
-    mark = fingerprint(problems)
-    if path.is_file():
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if result["fingerprint"] == mark:
-            return result
-        raise SystemExit(f"{path.name} holds answers to other problems or prompts: move it away, or give --output.")
-    return {"fingerprint": mark, "temperature": TEMPERATURE, "models": {}}
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
 
 
-def answers_wanted(model: str, part: str) -> Iterator[tuple[str, list[int], float]]:
-    """Each way of a part with its samples and temperature."""
-    if part == "answers":
-        yield from ((way, [0], 0.0) for way in WAYS_TO_ASK)
+def wanted(rung: str, part: str, most: int) -> Iterator[tuple[str, int, list[int], float]]:
+    """Of a part: way, seed of the numbers, the samples' numbers, temperature."""
+    if part in ("answers", "repeat"):
+        yield from ((way, SUMS_SEED if part == "answers" else OTHER_NUMBERS, [0], 0.0) for way in WAYS_TO_ASK)
     elif part == "votes":
-        yield "step by step", list(range(1, VOTES[model] + 1)), TEMPERATURE
+        for way, samples in zip(("step by step", "program"), SAMPLES[rung], strict=True):
+            yield way, SUMS_SEED, list(range(1, min(samples, most) + 1)), TEMPERATURE
 
 
-def answer_all(
-    server: Server, model: str, part: str, problems: list[WordSum], result: dict[str, Any], path: Path
-) -> None:
-    rows: list[dict[str, Any]] = result["models"][model]["rows"]
-    there = {(row["question"], row["way"], row["sample"]) for row in rows}
-    for way, samples, temperature in answers_wanted(model, part):
-        pairs = [(problem, one) for problem in problems for one in samples]
-        missing = [(problem, one) for problem, one in pairs if (problem.question, way, one) not in there]
+def row_of(found: Attempt, rung: str, seed: int, problem: int) -> dict[str, Any]:
+    """A stored answer; its text is kept where it is a chain of the first part."""
+    about = {"model": rung, "seed": seed, "problem": problem, "way": found.way, "sample": found.sample}
+    made = {"new_tokens": found.new_tokens, "cut": found.cut, "number": found.number, "right": found.right}
+    kept = found.way == "step by step" and found.sample == 0 and seed == SUMS_SEED
+    return {**about, **made, **({"text": found.text} if kept else {})}
+
+
+def answer_all(server: Server, rung: str, part: str, result: dict[str, Any], path: Path, *, most: int) -> None:
+    """Asks what is missing, eight at once, and stores it after every 24 answers."""
+    rows: list[dict[str, Any]] = result["rows"]
+    for way, seed, samples, temperature in wanted(rung, part, most):
+        problems = word_sums("test", seed=seed)
+        there = {(row["problem"], row["sample"]) for row in rows if _is_of(row, rung, seed, way)}
+        pairs = [(number, one) for one in samples for number in range(len(problems))]
+        missing = [pair for pair in pairs if pair not in there]
         for start in range(0, len(missing), 3 * SLOTS):
             asked = missing[start : start + 3 * SLOTS]
-            rows += [one.row() for one in attempts(server.route, model, asked, way, temperature=temperature)]
+            made = attempts(server.route, rung, [(problems[n], one) for n, one in asked], way, temperature=temperature)
+            rows += [row_of(found, rung, seed, n) for (n, _), found in zip(asked, made, strict=True)]
             save(path, result)
-        done = [row for row in rows if row["way"] == way and (row["sample"] == 0) == (samples == [0])]
+        done = [row for row in rows if _is_of(row, rung, seed, way) and row["sample"] in samples]
         right, cut = sum(row["right"] for row in done), sum(row["cut"] for row in done)
-        print(f"{model}, {way}, T={temperature}: {right} of {len(done)} right, {cut} cut off", flush=True)
+        print(f"{rung}, {part}, {way}: {right} of {len(done)} right, {cut} cut off", flush=True)
 
 
-def speed(server: Server, model: str, problems: list[WordSum]) -> dict[str, Any]:
-    """Tokens a second of one request at a time and of eight, on chains; and seconds of a problem asked at once."""
-    found: dict[str, Any] = {"machine": str(machine.describe())}
-    for name, way, at_once in (("alone", "step by step", 1), ("batch", "step by step", SLOTS), ("short", "at once", 1)):
-        rates, seconds = [], []
-        for _ in range(SPEED_REPEATS):
+def _is_of(row: dict[str, Any], rung: str, seed: int, way: str) -> bool:
+    return (row["model"], row["seed"], row["way"]) == (rung, seed, way)
+
+
+def speed(server: Server, rung: str, drawn: set[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Tokens a second that a way writes, the reading of its prompt included, one at a time and eight at once."""
+    found = []
+    for way, at_once, count in SPEEDS:
+        if at_once > 1 and (rung, way) not in drawn:
+            continue
+        rates = []
+        for repeat in range(SPEED_REPEATS):
+            # Other numbers each time, so that no prompt lies read in a slot; of every grade as many.
+            problems = word_sums("test", seed=100 + repeat)
+            asked = [(problem, repeat) for problem in problems[::7][:count]]
             started = time.perf_counter()
-            asked = [(problem, 0) for problem in problems[-SPEED_PROBLEMS:]]
-            made = list(attempts(server.route, model, asked, way, at_once=at_once))
-            took = time.perf_counter() - started
-            rates.append(sum(one.new_tokens for one in made) / took)
-            seconds.append(took / len(made))
-        found[name] = {
-            "tokens_per_second": dataclasses.asdict(Spread.of(rates)),
-            "seconds_per_problem": dataclasses.asdict(Spread.of(seconds)),
-        }
-        print(f"{model}, {name}: {Spread.of(rates)} tokens/s, {Spread.of(seconds)} s a problem", flush=True)
+            made = list(attempts(server.route, rung, asked, way, temperature=TEMPERATURE, at_once=at_once))
+            rates.append(sum(one.new_tokens for one in made) / (time.perf_counter() - started))
+        row = {"model": rung, "way": way, "at_once": at_once, "machine": str(machine.describe())}
+        found.append({**row, "tokens_per_second": dataclasses.asdict(Spread.of(rates))})
+        print(f"{rung}, {way}, {at_once} at once: {Spread.of(rates)} tokens/s", flush=True)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=list(VOTES))
-    parser.add_argument("--parts", nargs="+", choices=["answers", "votes", "speed"], default=["answers", "votes"])
-    parser.add_argument("--output", type=Path, default=FOLDER / "reasoning_08.json")
+    parser.add_argument("--rungs", nargs="+", default=[rung.name for rung in rungs()], choices=list(SAMPLES))
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--samples", type=int, default=9, help="at most so many of each problem, for the votes")
+    parser.add_argument("--output", type=Path, default=STORED)
     asked = parser.parse_args()
-    problems = word_sums("test")
-    result = read(asked.output, problems)
-    for model in asked.model or list(VOTES):
-        file = sources.gguf(catalog.card(model))
-        entry = result["models"].setdefault(model, {"file": file.name, "rows": []})
-        with serve(model, slots=SLOTS, context=CONTEXT, threads=machine.threads(), engines=1) as server:
-            for part in asked.parts:
-                answer_all(server, model, part, problems, result, asked.output)
+    result = read(asked.output)
+    for rung in asked.rungs:
+        with serve(rung, slots=SLOTS, context=CONTEXT, threads=machine.threads(), engines=1) as server:
+            for part in [one for one in asked.parts if one != "speed"]:
+                answer_all(server, rung, part, result, asked.output, most=asked.samples)
             if "speed" in asked.parts:
-                entry["speed"] = speed(server, model, problems)
+                others = [row for row in result["speed"] if row["model"] != rung]
+                drawn = {(row["model"], row["way"]) for row in result["rows"] if row["sample"]}
+                result["speed"] = [*others, *speed(server, rung, drawn)]
         save(asked.output, result)
 
 

@@ -11,7 +11,8 @@ from helpers.records import Sampling
 
 NAMES = """smollm2-135m smollm2-360m smollm2-1.7b qwen2.5-coder-0.5b qwen2.5-coder-1.5b smolvlm-256m mini-vision
 all-minilm-l6-v2 phi-3-mini phi-3-mini-128k phi-3-small phi-3-medium phi-3-vision phi-3.5-mini phi-3.5-vision
-phi-3.5-moe phi-4 phi-4-mini phi-4-multimodal mistral-7b gpt-3 gpt-4""".split()
+phi-3.5-moe phi-4 phi-4-mini phi-4-multimodal phi-4-mini-reasoning phi-4-reasoning phi-4-reasoning-plus mistral-7b
+gpt-3 gpt-4""".split()
 
 
 def test_the_table_lists_the_models_of_the_course_in_one_order():
@@ -44,9 +45,9 @@ def test_a_name_like_no_other_is_refused_without_a_guess():
 @pytest.mark.parametrize(
     ("filters", "names"),
     [
-        ({"family": "phi-4"}, ["phi-4", "phi-4-mini", "phi-4-multimodal"]),
+        ({"family": "phi-4", "modality": "audio"}, ["phi-4-multimodal"]),
+        ({"family": "phi-4", "max_parameters": 4e9}, ["phi-4-mini", "phi-4-mini-reasoning"]),
         ({"publisher": "mistral ai"}, ["mistral-7b"]),
-        ({"modality": "audio"}, ["phi-4-multimodal"]),
         ({"embedded": True}, ["smollm2-135m"]),
         ({"max_parameters": 300e6}, ["smollm2-135m", "smolvlm-256m", "mini-vision", "all-minilm-l6-v2"]),
         ({"family": "Phi-3.5", "modality": "image"}, ["phi-3.5-vision"]),

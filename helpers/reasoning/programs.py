@@ -40,9 +40,10 @@ def value(expression: str, names: Mapping[str, int | Fraction] | None = None) ->
 
 
 def reckon(program: str) -> Fraction:
-    """The value of `answer` after lines such as `cost = 3 * 4`, or of the only line where it is a bare expression.
+    """What lines such as `cost = 3 * 4` come to: the value of `answer`, or of the last line.
 
-    A fence around the lines is taken off; comments and `print(…)` are passed over. `InvalidInput` says what stopped it.
+    A fence around the lines is taken off, `print(total)` is read as `total`, comments are passed over. `InvalidInput`
+    says what stopped it.
     """
     fenced = FENCE.search(program)
     try:
@@ -50,16 +51,32 @@ def reckon(program: str) -> Fraction:
     except (SyntaxError, MemoryError, RecursionError, ValueError):
         raise InvalidInput("This is no Python.") from None
     names: dict[str, Fraction] = {}
+    last: Fraction | None = None
     for line in lines:
         if isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name):
-            names[line.targets[0].id] = _follow(line.value, names)
-        elif isinstance(line, ast.Expr) and len(lines) == 1:
-            names["answer"] = _follow(line.value, names)
-        elif not _is_print(line):
+            last = names[line.targets[0].id] = _follow(line.value, names)
+        elif isinstance(line, ast.Expr) and (told := _printed(line.value)):
+            last = _follow(told[-1], names)
+        elif not (isinstance(line, ast.Expr) and (_is_text(line.value) or _is_print(line.value))):
             raise InvalidInput("Only lines such as `cost = 3 * 4` are reckoned.")
-    if "answer" not in names:
-        raise InvalidInput("No line gives `answer` a value.")
-    return names["answer"]
+    if (found := names.get("answer", last)) is None:
+        raise InvalidInput("No line gives a value.")
+    return found
+
+
+def _printed(value: ast.expr) -> list[ast.expr]:
+    """The numbers that a line tells: what `print` is given besides texts, or the line's own expression."""
+    if isinstance(value, ast.Call):
+        return [one for one in value.args if not _is_text(one)] if _is_print(value) else []
+    return [] if _is_text(value) else [value]
+
+
+def _is_print(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
+
+
+def _is_text(value: ast.expr) -> bool:
+    return isinstance(value, ast.JoinedStr) or (isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
 def _follow(node: ast.expr, names: Mapping[str, Fraction]) -> Fraction:
@@ -93,8 +110,3 @@ def _small(number: Fraction) -> Fraction:
     if max(number.numerator.bit_length(), number.denominator.bit_length()) > MOST_BITS:
         raise InvalidInput(f"A number of the sum needs more than {MOST_BITS} bits.")
     return number
-
-
-def _is_print(line: ast.stmt) -> bool:
-    called = line.value.func if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call) else None
-    return isinstance(called, ast.Name) and called.id == "print"

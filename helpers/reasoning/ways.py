@@ -1,7 +1,7 @@
 """The same problem asked in three ways, one at a time or many at once, and what came of each.
 
     at once        one number and nothing else
-    step by step   words first, then a line with the answer (Kojima et al. 2022; Wei et al. 2022 show examples instead)
+    step by step   words first, then a line with the answer, as two examples show it (Wei et al. 2022)
     program        Python that is reckoned, not run (after Gao et al. 2023)
 
 The model, its weights and the question are the same; what differs is how many tokens it may write before the answer.
@@ -21,15 +21,39 @@ from helpers.errors import InvalidInput
 from helpers.reasoning.answers import read_number
 from helpers.reasoning.problems import WordSum
 from helpers.reasoning.programs import reckon
+from helpers.records import Turn
 
-#: Way → what follows the question, and the most tokens it may write: so many that few answers are cut off.
+#: Two problems that every way is shown with their answers, so that all see the same and write in a few tokens.
+SHOWN_SUMS = (
+    "A box holds 12 cups. How many cups do 5 boxes hold?",
+    "A lamp costs 24 euros. A customer buys 3 lamps and gets 10 euros off the whole. How many euros does the customer "
+    "pay?",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What follows the question, the answers to `SHOWN_SUMS` in this way, and the most tokens it may take."""
+
+    told: str
+    shown: tuple[str, str]
+    cap: int
+
+
 WAYS_TO_ASK = {
-    "at once": ("Answer with one number and nothing else.", 24),
-    "step by step": ('Think step by step. End with a line that says "Answer:" and the number.', 400),
-    "program": (
-        "Write Python that computes the answer: one line for each step, such as `cost = 3 * 4`, and the result in "
-        "`answer`. No functions, no input, only the code.",
-        300,
+    "at once": Way("Answer with one number and nothing else.", ("60", "62"), 24),
+    "step by step": Way(
+        'Think step by step. End with a line that says "Answer:" and the number.',
+        (
+            "5 boxes hold 5 * 12 = 60 cups.\nAnswer: 60",
+            "The lamps cost 3 * 24 = 72 euros. With 10 euros off that is 72 - 10 = 62 euros.\nAnswer: 62",
+        ),
+        200,
+    ),
+    "program": Way(
+        "Write Python, a line for each step. The last line sets `answer`.",
+        ("```python\nanswer = 5 * 12\n```", "```python\nlamps = 3 * 24\nanswer = lamps - 10\n```"),
+        120,
     ),
 }
 
@@ -54,11 +78,13 @@ class Attempt:
         return asdict(self)
 
 
-def wording(problem: WordSum, way: str) -> str:
-    """The prompt of a problem asked in one way."""
+def wording(problem: WordSum, way: str) -> list[Turn]:
+    """The turns of a problem asked in one way: two others with their answers, and the question."""
     if way not in WAYS_TO_ASK:
         raise InvalidInput(f"There is no way named {way!r}.", f"Ways: {', '.join(WAYS_TO_ASK)}.")
-    return f"{problem.question}\n{WAYS_TO_ASK[way][0]}"
+    asked = [f"{question}\n{WAYS_TO_ASK[way].told}" for question in (*SHOWN_SUMS, problem.question)]
+    shown = [Turn("assistant", answer) for answer in WAYS_TO_ASK[way].shown]
+    return [Turn("user", asked[0]), shown[0], Turn("user", asked[1]), shown[1], Turn("user", asked[2])]
 
 
 def number_of(text: str, way: str, *, cut: bool = False) -> Fraction | None:
@@ -72,8 +98,9 @@ def number_of(text: str, way: str, *, cut: bool = False) -> Fraction | None:
 
 
 def attempt(chat: Chat, problem: WordSum, way: str) -> Attempt:
-    """One answer, greedily, without history; the chat is left as it was."""
-    reply = chat.another(history=[]).say(wording(problem, way), max_new_tokens=WAYS_TO_ASK[way][1])
+    """One answer, greedily; the chat is left as it was."""
+    *before, asked = wording(problem, way)
+    reply = chat.another(history=before).say(asked.text, max_new_tokens=WAYS_TO_ASK[way].cap)
     return _judged(problem, way, 0, reply.text, reply.new_tokens, cut=reply.finish_reason == "length")
 
 
@@ -96,8 +123,8 @@ def attempts(
         problem, sample = pair
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": wording(problem, way)}],
-            "max_tokens": WAYS_TO_ASK[way][1],
+            "messages": [{"role": turn.role, "content": turn.text} for turn in wording(problem, way)],
+            "max_tokens": WAYS_TO_ASK[way].cap,
             "temperature": temperature,
             "seed": sample,
         }

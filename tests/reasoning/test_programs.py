@@ -20,6 +20,8 @@ from helpers.reasoning.programs import reckon, value
         ("(2 + 3) * 4", 20),
         ("answer = 0.1 + 0.2", Fraction(3, 10)),
         ("answer = 2 ** 10", 1024),
+        ("mugs = 7 * 6", 42),
+        ("a = 2\nprint('It is', a * 3)", 6),
     ],
 )
 def test_lines_are_followed_to_the_answer(program: str, answer: Fraction) -> None:
@@ -30,7 +32,7 @@ def test_lines_are_followed_to_the_answer(program: str, answer: Fraction) -> Non
     "program",
     [
         *("__import__('os').system('true')", "answer = open('x')", "answer = (1).real", "while True: pass"),
-        *("answer = unknown + 1", "cost = 3", "answer = 'ten'", "answer = 1 / 0", "answer = True", "answer = 1e400"),
+        *("answer = unknown + 1", "print()", "answer = 'ten'", "answer = 1 / 0", "answer = True", "answer = 1e400"),
         *("answer = 9 ** 9 ** 9", "answer = 2 ** 0.5", "answer = " + "(" * 500 + "1" + ")" * 500, "", "three pens"),
         "answer = " + "9" * 5000,
         "a = b = answer = 2",
