@@ -127,29 +127,34 @@ def _by_mlx(backend: Any, ids: list[int]) -> list[float]:
 
 def _by_onnx_genai(backend: Any, ids: list[int]) -> list[float]:
     import onnxruntime_genai
-    import torch
 
     parameters = onnxruntime_genai.GeneratorParams(backend._model)
     parameters.set_search_options(max_length=len(ids) + 1)
     generator = onnxruntime_genai.Generator(backend._model, parameters)
     generator.append_tokens(ids)
-    logits = torch.tensor(generator.get_output("logits"))[0].float().log_softmax(-1)
-    return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+    return _chosen(generator.get_output("logits")[0], ids)
 
 
 def _by_openvino(backend: Any, ids: list[int]) -> list[float]:
     """Its pipeline keeps the logits to itself, so the graph is asked without it, in one pass over the text."""
     import numpy as np
     import openvino
-    import torch
 
     graph = openvino.Core().compile_model(str(backend.folder / "openvino_model.xml"), "CPU", OPENVINO_PRECISION)
     given = {name for port in graph.inputs for name in port.names}
     inputs = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
     inputs |= {"position_ids": np.arange(len(ids))[None], "beam_idx": np.zeros(1, np.int32)}
     found = graph.create_infer_request().infer({name: value for name, value in inputs.items() if name in given})
-    logits = torch.from_numpy(found["logits"])[0].float().log_softmax(-1)
-    return [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+    return _chosen(found["logits"][0], ids)
+
+
+def _chosen(logits: Any, ids: list[int]) -> list[float]:
+    """The log-probability of each token but the first; without torch, which takes longer to import than this."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    likely = log_softmax(np.asarray(logits, dtype=np.float32), axis=-1)
+    return [float(likely[place, token]) for place, token in enumerate(ids[1:])]
 
 
 #: Engines that give log-probabilities, and how they are read.

@@ -32,12 +32,14 @@ def encoder_ladder(roads: Sequence[Sequence[str]] = (*ONCE, *TWICE)) -> list[dic
     entries, asked = stored("faq")["entries"], [one for one in stored("faq")["test"] if one["entry"]]
     pages, questions = [f"{one['question']} {one['answer']}" for one in entries], [one["question"] for one in asked]
     wanted = [[one["id"] for one in entries].index(one["entry"]) for one in asked]
-    whole, rows = embeddings.embed(questions), []
+    texts, rows = [*questions, *pages], []
+    whole = embeddings.embed(texts)
     for road in ((), *roads):
         with _rounded(road) as error:
-            found = embeddings.embed(questions)
-            nearest = (found @ embeddings.embed(pages).T).argmax(1)
-        turned = np.degrees(np.arccos((found * whole).sum(1).clip(-1, 1))).mean()
+            vectors = embeddings.embed(texts) if road else whole
+        found, kept = np.split(vectors, [len(questions)])
+        nearest = (found @ kept.T).argmax(1)
+        turned = np.degrees(np.arccos((found * whole[: len(questions)]).sum(1).clip(-1, 1))).mean()
         row = {"made": " → ".join(("32 bits", *road)), "times rounded": len(road)}
         row |= {"bits_per_weight": BITS[road[-1]] if road else 32.0, "weight_error_percent": error}
         rows.append(row | {"turned_degrees": float(turned), "right": int((nearest == wanted).sum())})

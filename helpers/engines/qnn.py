@@ -25,8 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,19 @@ def blocks(numbers: Sequence[int]) -> dict[int, Block]:
 def _block(mlp: Any, calibration: Matrix, other: Matrix) -> Block:
     gate, up, down = (getattr(mlp, f"{name}_proj").weight.detach().numpy().T.copy() for name in ("gate", "up", "down"))
     return Block(gate, up, down, calibration, other[-ROWS:])
+
+
+def _keep(parts: Mapping[int, Block], path: Path) -> Path:
+    """Writes the blocks to one file, from which `_kept` reads them."""
+    np.savez(path, **{f"{number} {name}": m for number, part in parts.items() for name, m in asdict(part).items()})
+    return path
+
+
+def _kept(path: Path) -> dict[int, Block]:
+    with np.load(path) as file:
+        numbers = dict.fromkeys(int(key.split()[0]) for key in file)
+        names = [field.name for field in fields(Block)]
+        return {number: Block(**{name: file[f"{number} {name}"] for name in names}) for number in numbers}
 
 
 def write(part: Block, path: Path) -> Path:
@@ -186,9 +199,14 @@ def experiment(layers: Sequence[int] = (15, 28)) -> dict[str, Any]:
     reason = missing()
     if reason:
         raise BackendUnavailable(f"QNN cannot run here: {reason}.", "Read on: the lesson tells what it does.")
-    command = [sys.executable, "-m", "helpers.engines.qnn", "--layers", *map(str, layers)]
     environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONUTF8": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # The model is opened here, where torch is already loaded: to import it again takes longer than all the rest.
+        kept = _keep(blocks(layers), Path(folder) / "blocks.npz")
+        command = [sys.executable, "-m", "helpers.engines.qnn", "--blocks", str(kept)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace"
+        )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["nothing"]
@@ -256,9 +274,9 @@ def _htp() -> str:
     return str(onnxruntime_qnn.get_qnn_htp_path())
 
 
-def _experiment(layers: Sequence[int], folder: Path) -> dict[str, Any]:
+def _experiment(parts: Mapping[int, Block], folder: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
-    for layer, part in blocks(layers).items():
+    for layer, part in parts.items():
         plain = write(part, folder / "float.onnx")
         wanted = run_profiled(plain, part.inputs, "CPUExecutionProvider")[0]
         rows += [{"layer": layer, **_row(plain, part, wanted, scheme)} for scheme in SCHEMES]
@@ -317,13 +335,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m helpers.engines.qnn", description="A block of a model on QNN's emulation."
     )
     parser.add_argument("--layers", type=int, nargs="+", default=[15, 28])
+    parser.add_argument("--blocks", type=Path, help=argparse.SUPPRESS)  # a file of `_keep`, instead of the layers
     asked = parser.parse_args(arguments)
     try:
         reason = missing()
         if reason:
             raise BackendUnavailable(f"QNN cannot run here: {reason}.")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            print(json.dumps(_experiment(asked.layers, Path(folder))), flush=True)
+            parts = _kept(asked.blocks) if asked.blocks else blocks(asked.layers)
+            print(json.dumps(_experiment(parts, Path(folder))), flush=True)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1

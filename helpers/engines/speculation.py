@@ -78,8 +78,8 @@ def speculate(
     plain: dict[str, str] = {}
     for draft in sorted(drafts):
         server = _Server(model, draft, drafter, threads, reuse_prompt)
+        server.answer("Warm up.", 2)
         for name, passage in texts.items():
-            server.answer(passage, 1)  # warms up
             head = {"text": name, "drafted": draft, "by": (drafter or "the text") if draft else "nobody"}
             for _ in range(repeats):
                 found = server.answer(passage, new_tokens)

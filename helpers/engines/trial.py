@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,9 @@ def run_setting(setting: Setting) -> dict[str, Any]:
                     "making_seconds": loaded,
                     "making_memory_gib": max(peak.gib, _childrens_peak_gib()) - before / GIB,
                 }
-            row = _speed(chat, setting) | _quality(chat, setting)
+            replies = _answers(chat, setting)
+            row: dict[str, Any] = {"answers": {prompt: reply.text for prompt, reply in replies.items()}}
+            row |= _speed(chat, setting, next(iter(replies.values()))) | {"perplexity": _perplexity(chat, setting)}
             row |= {"precision": setting.precision or chat.backend.precision, "load_seconds": loaded}
     sizes = _sizes(path or _files(setting, card))
     return row | {
@@ -145,14 +147,20 @@ def _open(setting: Setting, card: ModelCard, path: Path | None) -> Chat:
     return Chat(opened, own, sampling=Sampling())
 
 
-def _speed(chat: Chat, setting: Setting) -> dict[str, Any]:
-    """Time to the first token and rates, each with its spread; the first answer warms up and tells how long is long."""
+def _answers(chat: Chat, setting: Setting) -> dict[str, Reply]:
+    """The greedy answer to each of the fixed questions; they also warm the engine up."""
+    clear, unclear = agreement.fixed_questions("clear"), agreement.fixed_questions("open")
+    asked, longest = ([*clear[:2], unclear[0]], BRIEF) if setting.brief else ([*clear, *unclear], LONGEST)
+    return {row["prompt"]: _answer(chat, row["prompt"], min(longest, row["max_new_tokens"])) for row in asked}
+
+
+def _speed(chat: Chat, setting: Setting, first: Reply) -> dict[str, Any]:
+    """Time to the first token and rates, each with its spread; the `first` answer told how long is long."""
     chat = chat.another(reuse_prompt=False)
-    first = _answer(chat, TRIAL_PROMPT, SHORTEST)
-    repeats = setting.repeats if first.ttft_seconds < setting.seconds else 1  # reading alone takes too long
-    each = setting.seconds / repeats - first.ttft_seconds
+    reading = 2 * first.ttft_seconds  # the prompt is about twice as long
+    repeats = setting.repeats if reading < setting.seconds else 1  # reading alone takes too long
     rate = first.decode_tokens_per_second or SHORTEST
-    tokens = round(min(LONGEST, max(SHORTEST, each * rate)))
+    tokens = round(min(LONGEST, max(SHORTEST, (setting.seconds / repeats - reading) * rate)))
     replies = [_answer(chat, TRIAL_PROMPT, tokens) for _ in range(repeats)]
     prompt_tokens = replies[0].prompt_tokens
     measured = {
@@ -168,13 +176,9 @@ def _speed(chat: Chat, setting: Setting) -> dict[str, Any]:
     return row
 
 
-def _quality(chat: Chat, setting: Setting) -> dict[str, Any]:
-    """The greedy answers to the fixed questions, and the perplexity where there is one."""
-    clear, unclear = agreement.fixed_questions("clear"), agreement.fixed_questions("open")
-    asked, longest = ([*clear[:2], unclear[0]], BRIEF) if setting.brief else ([*clear, *unclear], LONGEST)
-    answers = {row["prompt"]: _answer(chat, row["prompt"], min(longest, row["max_new_tokens"])).text for row in asked}
+def _perplexity(chat: Chat, setting: Setting) -> float | None:
     passage = ". ".join(agreement.text().split(". ")[:2]) if setting.brief else None
-    return {"answers": answers, "perplexity": agreement.engine_perplexity(chat, passage)}
+    return agreement.engine_perplexity(chat, passage)
 
 
 def _answer(chat: Chat, prompt: str, tokens: int) -> Reply:
@@ -207,8 +211,11 @@ def _installed(name: str) -> int:
         listed = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         return 0
-    places = [Path(str(file.locate())) for file in listed]
-    return sum(place.stat().st_size for place in places if place.is_file())
+    total = 0
+    for file in listed:  # thousands, so each is asked once
+        with suppress(OSError):
+            total += Path(str(file.locate())).stat().st_size
+    return total
 
 
 @contextmanager

@@ -247,6 +247,11 @@ def test_threads_are_changed_and_nothing_else() -> None:
     assert {row["backend"] for row in rows} == {"echo"}
 
 
+def test_an_answer_that_takes_too_long_with_its_threads_is_not_repeated() -> None:
+    rows = sweeps.thread_sweep(["echo"], (1,), repeats=3, new_tokens=4, seconds=0)
+    assert len(rows) == 1
+
+
 def test_with_and_without_a_cache(reference: Backend, card: ModelCard) -> None:
     rows = sweeps.without_cache(fresh(reference, card), prompt_tokens=8, new_tokens=2)
     assert [row["KV cache"] for row in rows] == [True, False]
