@@ -251,9 +251,9 @@ def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str =
         plots.use_theme()
         ax = plt.subplots(figsize=(MAP_WIDTH * CHARACTER, (lines + 2.4) * LINE))[1]
         ax.figure.subplots_adjust(0, 0, 1, 1)
-    for expert in sorted(set(experts)):  # a legend in a line of its own, above the text
-        ax.add_patch(Rectangle((10 * expert, -1.5), 9, 0.9, color=EXPERTS[expert], alpha=0.5, linewidth=0))
-        ax.text(10 * expert + 0.5, -1.05, f"expert {expert}", fontsize=7, va="center")
+    for place, expert in enumerate(sorted(set(experts))):  # a legend in a line of its own, above the text
+        ax.add_patch(Rectangle((10 * place, -1.5), 9, 0.9, color=EXPERTS[expert], alpha=0.5, linewidth=0))
+        ax.text(10 * place + 0.5, -1.05, f"expert {expert}", fontsize=7, va="center")
     for n, text, column, line in placed:
         shade = EXPERTS[experts[n]]
         ax.add_patch(Rectangle((column, line), len(text) - 0.1, 0.92, color=shade, alpha=0.5, linewidth=0))

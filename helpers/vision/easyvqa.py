@@ -76,11 +76,14 @@ def image(split: Split, number: int) -> Any:
         return opened.convert("RGB")
 
 
-def group_questions(split: Split, count: int, *, sizes: Sequence[int] = (2,), seed: int = 0) -> list[Question]:
+def group_questions(
+    split: Split, count: int, *, sizes: Sequence[int] = (2,), seed: int = 0, together: int = 1
+) -> list[Question]:
     """Questions on several images of a split, drawn at random, the kinds in turn.
 
     "same": do all have one colour, one shape; "which": which one has the circle, or is red; "how many"; and "one of
     them": the shape or colour of one, named by its place. Half of the "same" questions have "yes" for an answer.
+    So many questions `together` are asked about the same images; with four, that is one of each kind.
     """
     if min(sizes) < 2 or max(sizes) > len(IMAGE_ORDINALS):
         raise InvalidInput(f"A group has 2 to {len(IMAGE_ORDINALS)} images.")
@@ -88,7 +91,8 @@ def group_questions(split: Split, count: int, *, sizes: Sequence[int] = (2,), se
     made: list[Question] = []
     while len(made) < count:
         kind = GROUP_KINDS[len(made) % len(GROUP_KINDS)]
-        images = _images(known, draw, draw.choice(sizes), alike=kind == "same")
+        if len(made) % together == 0:
+            images = _images(known, draw, draw.choice(sizes), alike=kind == "same")
         question = _ask(kind, images, known, draw)
         if question is not None:
             made.append(question)

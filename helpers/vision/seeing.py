@@ -85,6 +85,11 @@ def image_answers(
     if shown not in SHOWN:
         raise InvalidInput(f"A model cannot be shown {shown!r}.", f"Choose one of {', '.join(SHOWN)}.")
     by_images = sorted(questions, key=lambda q: (len(q.images), q.images))
+    if shown == "none":  # the same words get the same answer, so each text is read once
+        once = list({question.text: question for question in by_images}.values())
+        answers = {question.text: text for question, text in _batch(model, tokenizer, split, [once], shown)}
+        yield from ((question, answers[question.text]) for question in by_images)
+        return
     for _, alike in groupby(by_images, key=lambda q: len(q.images)):
         sets = [list(asked) for _, asked in groupby(alike, key=lambda q: q.images)]
         for start in range(0, len(sets), images_at_once):

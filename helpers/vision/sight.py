@@ -87,15 +87,24 @@ def attention(model: Any, processor: Any, image: Any, question: str) -> Map:
 
     The values of a layer add up to the share of its attention that the image gets; the rest goes to the text.
     """
+    return attentions(model, processor, [image], question)[0]
+
+
+def attentions(model: Any, processor: Any, images: Sequence[Any], question: str) -> Map:
+    """`attention` for each of several images, in prompts of their own: images × layers × rows × columns.
+
+    They go through the model together, which takes half the time of one after the other.
+    """
     import torch
 
-    inputs = _on_device(model, _inputs(processor, [image], question))
+    each = [_inputs(processor, [image], question) for image in images]
+    inputs = _on_device(model, {name: torch.cat([one[name] for one in each]) for name in each[0]})
     at = inputs["input_ids"][0] == model.config.image_token_id
     side = _side(int(at.sum()))
     with torch.inference_mode(), _visible_attention(model.model.text_model):
         layers = model(**inputs, output_attentions=True, use_cache=False, logits_to_keep=1).attentions
-    looked = torch.stack([heads[0, :, -1].mean(0)[at] for heads in layers])
-    taken: Map = looked.float().cpu().reshape(-1, side, side).numpy()
+    looked = torch.stack([heads[:, :, -1].mean(1)[:, at] for heads in layers], dim=1)
+    taken: Map = looked.float().cpu().reshape(len(images), -1, side, side).numpy()
     return taken
 
 
@@ -209,14 +218,17 @@ def phi_crops(width: int, height: int, most: int = 16) -> tuple[int, int]:
 
 
 def show_map(image: Any, values: Map, label: str, *, ax: Axes | None = None) -> Axes:
-    """A map over its pale grey image, purple above zero and orange below, with a scale whose `label` says the unit."""
+    """A map over its pale image, purple above zero and orange below, with a scale whose `label` says the unit.
+
+    Where the map is near zero the image shows through.
+    """
     from PIL import Image
 
-    grey = Image.blend(Image.new("L", image.size, 255), image.convert("L"), 0.4)
-    ax = _picture(grey.convert("RGB"), ax)
+    pale = Image.blend(Image.new("RGB", image.size, "white"), image.convert("RGB"), 0.5)
+    ax = _picture(pale, ax)
     over, top = (-0.5, image.width - 0.5, image.height - 0.5, -0.5), max(float(abs(values).max()), 1e-9)
     colours, low = ("PuOr", -top) if (values < 0).any() else ("Purples", 0.0)
-    drawn = ax.imshow(values, cmap=colours, vmin=low, vmax=top, alpha=0.75, extent=over)
+    drawn = ax.imshow(values, cmap=colours, vmin=low, vmax=top, alpha=0.2 + 0.7 * abs(values) / top, extent=over)
     ax.figure.colorbar(drawn, ax=ax, shrink=0.85).set_label(label)
     return ax
 

@@ -54,6 +54,15 @@ def test_groups_are_seeded_and_their_kinds_take_turns():
     assert {len(q.images) for q in asked} == {2, 3, 4}
 
 
+def test_groups_asked_together_share_their_images_and_have_one_question_of_each_kind():
+    asked = group_questions("test", 12, sizes=(2, 3), together=4)
+    for start in (0, 4, 8):
+        assert len({q.images for q in asked[start : start + 4]}) == 1
+        assert {q.kind for q in asked[start : start + 4]} == set(easyvqa.GROUP_KINDS)
+    assert len({q.images for q in asked}) == 3
+    assert [q.answer for q in asked] == [truth(q) for q in asked]
+
+
 def truth(question):
     """The answer found another way: by what the words of the question say."""
     named = [labels("test")[n] for n in question.images]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.data import stored
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.records import Turn
 from helpers.vision import document_qa as qa
@@ -229,6 +230,8 @@ def test_every_road_is_scored_on_the_same_questions(receipt, already_read):
     shares = silent.groupby("road")["right"].mean()
     assert len(silent) == 2 * len(receipt.questions)
     assert shares["rules"] > 0.5 > shares["silent"] == 0
+    first = qa.scored({"rules": qa.answer_by_rules}, [receipt], most=3)
+    assert list(first["question"]) == [question.text for question in receipt.questions[:3]]
 
 
 def test_the_second_road_is_taken_where_the_first_is_silent(receipt, receipt_page):
@@ -275,3 +278,16 @@ def test_a_model_that_sees_is_a_road_like_the_others(receipt, already_read):
 def test_a_model_that_only_reads_is_not_shown_pictures(llama, card, receipt):
     with pytest.raises(InvalidInput, match="image"):
         qa.ask_page(fresh(llama, card), receipt)
+
+
+def test_the_stored_answers_are_to_these_pages_and_are_judged_as_the_page_says():
+    rows = stored("documents_04")["rows"]
+    pages = [page for page in documents.collection(2, 1000) if page.kind != "bare chart"]
+    asked = {
+        (number, question.text): (page, question) for number, page in enumerate(pages) for question in page.questions
+    }
+    assert {row["model"] for row in rows} == {"qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}
+    assert len(rows) == 2 * len(asked) == 88
+    for row in rows:
+        page, question = asked[row["page"], row["question"]]
+        assert row["right"] == qa.is_right(row["reply"], question, page)

@@ -219,6 +219,15 @@ def test_the_miniature_sees(real):
     assert right["right"]["all"] > right["none"]["all"] + 0.15
 
 
+def test_without_an_image_the_same_words_get_the_same_answer_and_are_read_once(model, tokenizer, monkeypatch):
+    read, batch = [], seeing._batch
+    monkeypatch.setattr(seeing, "_batch", lambda *given: read.extend(given[3][0]) or batch(*given))
+    twice = [*ASKED[:2], replace(ASKED[0], images=(7,))]
+    given = list(seeing.image_answers(model, tokenizer, "test", twice, shown="none"))
+    assert len(read) == len({q.text for q in twice}) < len(given) == 3
+    assert len({text for question, text in given if question.text == ASKED[0].text}) == 1
+
+
 def test_habit_is_what_the_words_alone_tell():
     asked = easyvqa.questions("test")
     blind = seeing.scores_by_kind(seeing.habit(asked)).set_index("kind")

@@ -80,6 +80,13 @@ def test_attention_is_a_share_for_each_layer_and_image_token(model: Any, process
     assert model.model.text_model.config._attn_implementation == before != "eager"
 
 
+def test_images_looked_at_together_are_looked_at_as_if_alone(model: Any, processor: Any, picture: Image.Image) -> None:
+    other = Image.new("RGB", (64, 64), (10, 200, 30))
+    together = sight.attentions(model, processor, [other, picture], QUESTION)
+    assert together[1] == pytest.approx(sight.attention(model, processor, picture, QUESTION), abs=1e-5)
+    assert not np.allclose(together[0], together[1], atol=1e-5)
+
+
 def test_only_patches_that_hold_something_can_matter(model: Any, processor: Any, picture: Image.Image) -> None:
     fall = sight.occlusion(model, processor, picture, QUESTION, "rectangle")
     assert fall.shape == (8, 8)
