@@ -29,8 +29,9 @@ from helpers.server import Server, serve
 
 STORED = FOLDER / "reasoning_08.json"
 PARTS = ("answers", "repeat", "votes", "speed")
-#: Rung → how many chains and how many programs are drawn for each problem. What fails nearly always needs few.
-SAMPLES = {"smollm2-135m": (3, 0), "qwen2.5-coder-0.5b": (9, 9), "qwen2.5-coder-1.5b": (5, 5)}
+#: Rung → how many chains and how many programs are drawn for each problem. Of a model that is nearly always wrong, or
+#: nearly always right, a vote decides little.
+SAMPLES = {"smollm2-135m": (0, 0), "qwen2.5-coder-0.5b": (9, 3), "qwen2.5-coder-1.5b": (0, 0)}
 TEMPERATURE, OTHER_NUMBERS = 0.7, 9
 SLOTS, CONTEXT = 8, 768
 #: How a speed is read: way, requests at once, problems. Of a batch only where votes were drawn.

@@ -3,8 +3,8 @@
     python -m training.dpo_08            what data/dpo_08.json lacks, about fifteen minutes on one core
     python -m training.dpo_08 --runs 1   only so many runs of it
 
-A run is stored as soon as it is done; one that was stopped goes on from its checkpoint. Before the first step and after
-the last the model answers questions that are in no pair, and reads texts of others.
+A run is stored as soon as it is done; one that was stopped goes on from its checkpoint. Before the first step, half-way
+and after the last the model answers questions that are in no pair, and reads texts of others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from helpers.reasoning import preferences, trainers, warmup
 from training.runs import StoredRuns
 
 SEEDS = (0, 1, 2)
-ROWS, STEPS, LOOKS = 5, 10, 10
-BETA, LEARNING_RATE = 0.1, 5e-4
+#: Ten steps are one reading of all pairs and enough for what is preferred; ten more show what comes of going on.
+ROWS, STEPS, LOOKS = 5, 20, 10
+BETA, LEARNING_RATE = 0.1, 1e-3
 
 
 def settings() -> dict[str, Any]:
