@@ -1,6 +1,6 @@
 """Questions on six drawn pages, answered by the ladder from what OCR read, and stored for notebook 04.
 
-python -m benchmarks.documents [--models qwen2.5-coder-0.5b qwen2.5-coder-1.5b]
+    python -m benchmarks.documents [--models qwen2.5-coder-0.5b qwen2.5-coder-1.5b]
 
 Two receipts, two tables and two labelled charts, from seeds that no test or notebook uses; greedy. It goes on where it
 was stopped: what is stored stays if the model's file and the question with its prompt's page are still the same.
@@ -58,15 +58,16 @@ def fingerprint(model: str, page: DrawnPage) -> str:
 def answered(chat: Chat, page: DrawnPage) -> list[dict[str, Any]]:
     """A row for each question: its kind of page, its form, the answer, the reply, and whether it is right."""
     table = document_qa.scored({"pipeline": document_qa.by_model(chat, conversation=True)}, [page])
-    return [{key: row[key] for key in ("kind", "form", "question", "answer", "reply", "right")}
-            for row in table.to_dict("records")]  # fmt: skip
+    return table[["kind", "form", "question", "answer", "reply", "right"]].to_dict("records")
 
 
 def store(rows: list[dict[str, Any]]) -> None:
-    """Writes what there is so far, a row a line."""
+    """Writes what there is so far, a row a line, whole or not at all."""
     lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
     head = json.dumps(str(machine.describe()))
-    STORED.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    draft = STORED.with_suffix(".part")
+    draft.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    draft.replace(STORED)
 
 
 if __name__ == "__main__":
