@@ -8,6 +8,7 @@
     python3 course.py setup           sets up and opens nothing
     python3 course.py fetch NAME      fetches a further model ahead of time; --list names them
     python3 course.py lock            locks what the requirements bring, after a change there
+    python3 course.py translate       brings locale/ up to date and writes the pages in other languages
 
 `lab` and `setup` take --engines, which also installs the engines of requirements-engines.txt, and --small, which leaves
 out the second model. What needs no start lies in helpers/course: the proof, the locks, what pip's messages mean.
@@ -623,6 +624,11 @@ def lock(asked) -> int:
     return call([prepare(dev=True), "-m", "helpers.course.lock", *(["--upgrade"] if asked.upgrade else [])])
 
 
+def translate(asked) -> int:
+    """Takes up what changed in the English pages, and writes those in other languages."""
+    return call([prepare(), "-m", "helpers.course.translation", "--language", asked.language])
+
+
 def doctor(asked) -> int:
     """What this machine has; the short version before the set-up."""
     if is_installed(ROOT / "requirements.lock", probe().get("version", "")):
@@ -654,7 +660,7 @@ def parse(arguments) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="course.py", description="A course on small language models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for function in (lab, test, run, doctor, setup, fetch, lock):
+    for function in (lab, test, run, doctor, setup, fetch, lock, translate):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function in (lab, setup):
@@ -670,6 +676,8 @@ def parse(arguments) -> argparse.Namespace:
             )
         elif function is fetch:
             command.add_argument("arguments", nargs="*", metavar="NAME", help="names, --from mirror|hub|index, --list")
+        elif function is translate:
+            command.add_argument("--language", default="sv", help="its code; sv without it")
         elif function is lock:
             command.add_argument("--upgrade", action="store_true", help="take the newest of what no requirement pins")
         elif function is run:
