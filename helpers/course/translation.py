@@ -80,7 +80,9 @@ def said_anew(path: Path, say: Any) -> Any:
         notebook_said(notebook, say)
         return notebook
     text = path.read_text(encoding="utf-8")
-    return replaced(text, markdown_pieces(text, path.parent.name, sections=True), say)
+    # The folder that holds the README is the checkout, whose name is anybody's.
+    place = path.stem if path.stem == "README" else path.parent.name
+    return replaced(text, markdown_pieces(text, place, sections=True), say)
 
 
 def messages(paths: Iterable[Path]) -> list[PageMessage]:

@@ -113,6 +113,11 @@ def test_a_translation_follows_its_text_to_another_place(course: Path) -> None:
     assert "# startar den" in translation.page(course / "lessons/01_a.md", "sv", course)
 
 
+def test_the_readme_says_the_same_whatever_the_checkout_is_called(course: Path) -> None:
+    elsewhere = course.rename(course.with_name("another"))
+    assert [row.context for row in translation.messages([elsewhere / "README.md"])] == ["README · A course"]
+
+
 def test_links_lead_from_the_translation_to_translations_and_their_headings(course: Path) -> None:
     filled(course, "02_b", A="En del")
     assert "(02_b.md#en-del)" in translation.page(course / "lessons/01_a.md", "sv", course)
