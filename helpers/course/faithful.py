@@ -19,6 +19,8 @@ TARGET = re.compile(
 )
 TAG = re.compile(r"</?[a-z][^>]*>")
 MATHS = re.compile(r"\$[^$\n]+\$")
+#: The words in a formula, which are translated.
+WORDS = re.compile(r"(?<=\\text\{)[^{}]*(?=\})")
 ENGLISH = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?")
 #: The space that parts thousands: no-break, narrow no-break, thin; a plain one where that makes the numbers equal.
 FIRM, ANY = "\u00a0\u202f\u2009", "\u00a0\u202f\u2009 "
@@ -90,7 +92,7 @@ def _compared(message: PageMessage, said: str) -> Iterable[tuple[str, str]]:
 def _all(pattern: re.Pattern[str], text: str) -> Counter[str]:
     if pattern is not CODE_SPAN:
         text = CODE_SPAN.sub(" ", text)
-    return Counter(match[0] for match in pattern.finditer(text))
+    return Counter(WORDS.sub("", match[0]) for match in pattern.finditer(text))
 
 
 def _unlike_literal(english: str, said: str) -> list[str]:

@@ -77,6 +77,8 @@ def test_a_page_gives_headings_paragraphs_on_one_line_lists_and_comments() -> No
         ("paragraph", "It has 1,500 metres.", "Den har 1,500 meter.", "numbers"),
         ("paragraph", "See `open_chat`.", "Se `öppna_chatt`.", "code"),
         ("paragraph", "See [it](a.md).", "Se [den](b.md).", "links"),
+        ("paragraph", r"$\text{rate} \le b$", r"$\text{takt} \le b$", ""),
+        ("paragraph", r"$\text{rate} \le b$", r"$\text{takt} \le c$", "formulas"),
         ("printed", "{n:,} words", "{n} ord", "placeholders"),
         ("printed", "so ", "så", "spaces"),
         ("printed", "so", 'så "här"', 'no "'),
