@@ -6,7 +6,7 @@
     backends/     one file for each engine here, and for each SDK that reaches a provider
     server/       the OpenAI-compatible server
     making/       notebook 02     instruct/  03     vision/   04     experts/  05     agents/  05
-    cloud/        notebook 06     engines/   07     reasoning/ 08
+    cloud/        notebook 06     engines/   07     reasoning/ 08     assistant/ 09
     course/       how notebooks are executed, stored and cleaned: not for learners
 
 Which room may import which stands in pyproject.toml, and import-linter holds it. The names below come from the front,

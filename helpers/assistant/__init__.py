@@ -1,0 +1,1 @@
+"""Notebook 09: an assistant that answers from a folder of documents, here on this machine."""
