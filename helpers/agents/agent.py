@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,6 +104,11 @@ RESULT = "Result: {}"
 REPAIR = "That cannot be used: {} Write the call again, as JSON only."
 
 
+def quoted(result: str) -> str:
+    """The result as a JSON string: its quotation marks tell where it ends."""
+    return RESULT.format(_json(result))
+
+
 # Lengths are bounded so that a valid call fits into the new tokens: one that is cut off would be no JSON.
 def answer(text: Annotated[str, Field(description="what to tell the person", min_length=1, max_length=200)]) -> str:
     """Answers the person, when no tool is needed or its result is there."""
@@ -118,8 +124,9 @@ class Agent:
 
     `examples` show how a call looks; of these the `nearest` few stand before each question. `constrained` says whether
     a JSON schema rules what is written; None means wherever the backend can. `describe` puts the tools' descriptions
-    before everything, which a large model needs and a tiny one is confused by. A tool that takes longer than
-    `max_seconds` is left behind: Python cannot stop it.
+    before everything, which a large model needs and a tiny one is confused by. `system` is what the model is told
+    first, and `quote` how a result is shown to it. A tool that takes longer than `max_seconds` is left behind: Python
+    cannot stop it.
     """
 
     def __init__(
@@ -134,6 +141,8 @@ class Agent:
         max_seconds: float = 60.0,
         max_new_tokens: int = 128,
         constrained: bool | None = None,
+        system: str | None = None,
+        quote: Callable[[str], str] | None = None,
     ) -> None:
         if max_steps < 1 or max_seconds <= 0 or max_new_tokens < 1 or nearest < 0:
             raise InvalidInput("An agent needs at least one step, some time and one token, and no examples below 0.")
@@ -145,20 +154,26 @@ class Agent:
             raise InvalidInput(f"The backend {chat.backend.name!r} knows no schema.", "Leave constrained out.")
         self._near = Nearest([one for one in examples if one.tool in self.tools])
         self._nearest, self._describe = nearest, describe
+        #: Tokens that the model has read, those that a cache held among them, and written.
+        self.used: Counter[str] = Counter(prompt_tokens=0, new_tokens=0)
+        self.system, self.quote = SYSTEM if system is None else system, quote or quoted
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a call: the name first, then that tool's own arguments."""
         return {"oneOf": [_call_schema(one) for one in self.tools.values()]}
 
-    def run(self, question: str) -> Run:
-        """The question worked on until there is an answer, or a limit is reached."""
+    def run(self, question: str, *, history: Sequence[Turn] = (), done: Sequence[Step] = ()) -> Run:
+        """The question worked on until there is an answer, or a limit is reached.
+
+        `history` are turns before it, and `done` steps that the program took before the model is asked.
+        """
         deadline = time.monotonic() + self.max_seconds
-        steps: list[Step] = []
-        while len(steps) < self.max_steps:
+        steps = list(done)
+        while len(steps) - len(done) < self.max_steps:
             started = time.monotonic()
             try:
-                choice = self.choose(question, steps, deadline=deadline)
+                choice = self.choose(question, steps, history=history, deadline=deadline)
                 if choice.tool == "answer" and not choice.problem:
                     return Run(question, tuple(steps), str(choice.arguments["text"]), "answered")
                 if any(_same(choice, step.choice) for step in steps):
@@ -167,14 +182,21 @@ class Agent:
             except OutOfTime as error:
                 return self._stopped(question, steps, "out of time", error.message)
             steps.append(Step(choice, result, failed, time.monotonic() - started))
-        return self._stopped(question, steps, "out of steps", f"No answer came within {_count(len(steps), 'step')}.")
+        late = f"No answer came within {_count(self.max_steps, 'step')}."
+        return self._stopped(question, steps, "out of steps", late)
 
     def choose(
-        self, question: str, steps: Sequence[Step] = (), *, repair: bool = True, deadline: float = float("inf")
+        self,
+        question: str,
+        steps: Sequence[Step] = (),
+        *,
+        history: Sequence[Turn] = (),
+        repair: bool = True,
+        deadline: float = float("inf"),
     ) -> Choice:
         """The model's next call after `steps`, checked. With `repair`, what cannot be called is asked for once more."""
-        *history, asked = self._turns(question, steps)
-        chat = self.chat.another(system=self._system, history=history, temperature=0.0)
+        *before, asked = [*self._shown(question, steps), *history, *self.turns(question, steps)]
+        chat = self.chat.another(system=self._system, history=before, temperature=0.0)
         first = self._read(self._write(chat, asked.text, deadline))
         if not first.problem or not repair:
             return first
@@ -184,25 +206,29 @@ class Agent:
     @property
     def _system(self) -> str:
         listed = "\n".join(f"- {one}" for one in self.tools.values())
-        return f"{SYSTEM} Tools:\n{listed}" if self._describe else SYSTEM
+        return f"{self.system} Tools:\n{listed}" if self._describe else self.system
 
-    def _turns(self, question: str, steps: Sequence[Step]) -> list[Turn]:
-        """The conversation so far, after the nearest examples: their calls, and once there are results, all of them."""
+    def _shown(self, question: str, steps: Sequence[Step]) -> list[Turn]:
+        """The nearest examples: their calls, and once there are results, all of them."""
         turns = []
         for example in self._near(question, self._nearest):
             turns += [Turn("user", example.question), Turn("assistant", _json(example.call))]
             if steps and example.result:
                 result, final = example.result, {"tool": "answer", "arguments": {"text": example.answer}}
                 for call, next_result in example.later:
-                    turns += [Turn("user", RESULT.format(_json(result))), Turn("assistant", _json(dict(call)))]
+                    turns += [Turn("user", self.quote(result)), Turn("assistant", _json(dict(call)))]
                     result = next_result
-                turns += [Turn("user", RESULT.format(_json(result))), Turn("assistant", _json(final))]
-        turns.append(Turn("user", question))
+                turns += [Turn("user", self.quote(result)), Turn("assistant", _json(final))]
+        return turns
+
+    def turns(self, question: str, steps: Sequence[Step]) -> list[Turn]:
+        """The question and what was done about it, as the model is shown them."""
+        turns = [Turn("user", question)]
         for step in steps:
             chosen = step.choice
             wrote = {"tool": chosen.tool, "arguments": dict(chosen.arguments)} if chosen.tool else None
             turns.append(Turn("assistant", _json(wrote) if wrote else chosen.written[:RESULT_CHARACTERS]))
-            turns.append(Turn("user", RESULT.format(_json(step.result))))
+            turns.append(Turn("user", self.quote(step.result)))
         return turns
 
     def _write(self, chat: Chat, text: str, deadline: float) -> Reply:
@@ -220,6 +246,7 @@ class Agent:
         finally:
             stream.close()
         assert stream.reply is not None
+        self.used.update(prompt_tokens=stream.reply.prompt_tokens or 0, new_tokens=stream.reply.new_tokens)
         return stream.reply
 
     def _read(self, reply: Reply) -> Choice:

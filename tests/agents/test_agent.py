@@ -386,3 +386,25 @@ def test_an_example_of_a_chain_is_shown_with_all_its_calls_once_there_is_a_resul
     assert not any("5 * 39" in text for text in first)
     shown = second[: second.index("What do 5 Luna cost?")]
     assert shown[-4:-1] == ['Result: "39"', call("calculator", expression="5 * 39"), 'Result: "195"']
+
+
+# A conversation
+
+
+def test_turns_that_went_before_are_shown_before_the_question():
+    engine = Scripted(DONE)
+    before = [Turn("user", "Hello."), Turn("assistant", "Good day.")]
+    agent(engine, system="Be brief.", describe=False).run("And 2 plus 3?", history=before)
+    assert [turn.text for turn in engine.asked[0][0]] == ["Be brief.", "Hello.", "Good day.", "And 2 plus 3?"]
+
+
+def test_a_result_is_shown_as_it_is_asked_for():
+    engine = Scripted(call("add", a=2, b=3), DONE)
+    agent(engine, quote=lambda result: f"<<{result}>>").run("What is 2 plus 3?")
+    assert engine.asked[-1][0][-1].text == "<<5>>"
+
+
+def test_what_the_model_reads_and_writes_is_counted():
+    counted = agent(Scripted(call("add", a=2, b=3), DONE))
+    counted.run("What is 2 plus 3?")
+    assert counted.used["new_tokens"] == 2
