@@ -1,0 +1,90 @@
+"""The shop's forty questions, answered by the ladder from the documents and without them, stored for notebook 09.
+
+    python -m benchmarks.assistant [--models smollm2-135m qwen2.5-coder-0.5b qwen2.5-coder-1.5b]
+
+Greedy. It goes on where it was stopped: what was written stays as long as the model's file and what it is asked are the
+same. What it is worth is judged anew in each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from helpers import catalog, machine
+from helpers.assistant import answers, questions
+from helpers.assistant.documents import SHOP
+from helpers.assistant.index import DocumentIndex, open_index
+from helpers.assistant.questions import ShopQuestion
+from helpers.chat import open_chat
+from helpers.data import FOLDER
+from helpers.intervals import Rate
+
+STORED = FOLDER / "assistant_09.json"
+MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+WAYS = ("from the documents", "alone")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    asked = parser.parse_args()
+    rows = json.loads(STORED.read_text(encoding="utf-8"))["rows"] if STORED.is_file() else []
+    forty = questions.shop_questions()
+    with tempfile.TemporaryDirectory() as folder, open_index(SHOP, Path(folder) / "shop.sqlite") as index:
+        for name in asked.models:
+            rows = run(name, index, forty, rows)
+            for way in WAYS:
+                of = [row for row in rows if (row["model"], row["way"]) == (name, way)]
+                right = Rate.of(row["verdict"] == "right" for row in of if row["answerable"])
+                told = Rate.of(row["verdict"] == "refused" for row in of if not row["answerable"])
+                print(f"{name}, {way}: right {right}; refused without an answer {told}", flush=True)
+
+
+def run(name: str, index: DocumentIndex, forty: list[ShopQuestion], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with those of this model, each stored as soon as it is there."""
+    with open_chat(name, context=2048) as chat:
+        for way in WAYS:
+            for one in forty:
+                mark, key = fingerprint(name, way, index, one), (name, way, one.question)
+                if old := next((row for row in rows if row["mark"] == mark), None):
+                    if way == WAYS[0]:
+                        old |= questions.judged(one, index, old["written"], cut=old["cut"])
+                    continue
+                row = questions.answered_row(chat, index, one) if way == WAYS[0] else questions.alone_row(chat, one)
+                rows = [row for row in rows if (row["model"], row["way"], row["question"]) != key]
+                rows.append({"model": name, "way": way, "mark": mark} | row)
+                store(rows)
+    store(rows)
+    return rows
+
+
+def fingerprint(name: str, way: str, index: DocumentIndex, one: ShopQuestion) -> str:
+    """A mark of all that an answer and its verdict depend on."""
+    gguf = catalog.card(name).gguf
+    said: list[Any] = [gguf and gguf.sha256, way, one.question, one.accepts, answers.MOST_NEW_TOKENS]
+    if way == WAYS[0]:
+        hits = index.search(one.question, questions.PASSAGES, questions.SEARCHED_BY)
+        near = answers.near_enough(hits)
+        said += [answers.READER, answers.passages_prompt(one.question, hits) if near else "nothing near"]
+    else:
+        said += [questions.ALONE]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def store(rows: list[dict[str, Any]]) -> None:
+    """Writes what there is so far, a row a line, whole or not at all."""
+    ordered = sorted(rows, key=lambda row: (MODELS.index(row["model"]), WAYS.index(row["way"])))
+    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in ordered)
+    draft = STORED.with_suffix(".part")
+    head = json.dumps(str(machine.describe()))
+    draft.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    draft.replace(STORED)
+
+
+if __name__ == "__main__":
+    main()
