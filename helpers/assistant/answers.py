@@ -23,7 +23,7 @@ from helpers.instruct.faq import GROUNDED_SHARE
 from helpers.instruct.search import content_words
 from helpers.records import Reply
 
-Gate = Literal["answered", "nothing near", "the model", "ungrounded"]
+AnswerGate = Literal["answered", "nothing near", "the model", "ungrounded"]
 NOT_IN_DOCUMENTS = "I don't know: the documents say nothing about that."
 #: Below this cosine of the best passage, nothing is near: no question of the dev list that the shop's documents answer
 #: lies lower.
@@ -65,7 +65,7 @@ class SourcedAnswer:
     """What is shown. `gate` says what became of it, `written` what the model wrote, of which `dropped` was left out."""
 
     sentences: tuple[Sourced, ...]
-    gate: Gate
+    gate: AnswerGate
     written: str = ""
     dropped: tuple[str, ...] = ()
     reply: Reply | None = field(default=None, repr=False)
@@ -96,7 +96,7 @@ def answer_from(chat: Chat, question: str, hits: Sequence[Hit], *, nearest: floa
     asked = passages_prompt(question, hits)
     reply = chat.another(system=READER, temperature=0.0).say(asked, max_new_tokens=MOST_NEW_TOKENS)
     cut = reply.finish_reason == "length"
-    return replace(checked(reply.text, question, hits, cut=cut), reply=reply)
+    return replace(with_sources(reply.text, question, hits, cut=cut), reply=reply)
 
 
 def near_enough(hits: Sequence[Hit], nearest: float = NEAREST) -> bool:
@@ -111,7 +111,7 @@ def passages_prompt(question: str, hits: Sequence[Hit]) -> str:
     return ASKED.format(pages="\n\n".join(pages), question=question)
 
 
-def checked(written: str, question: str, hits: Sequence[Hit], *, cut: bool = False) -> SourcedAnswer:
+def with_sources(written: str, question: str, hits: Sequence[Hit], *, cut: bool = False) -> SourcedAnswer:
     """What may be shown of what a model wrote: the sentences that stand in one of the passages, each with it.
 
     `cut` means that the cap on new tokens ended it: the last sentence is left out, as its end may have turned it round.

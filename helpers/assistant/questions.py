@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from helpers.assistant.answers import MOST_NEW_TOKENS, REFUSAL, SourcedAnswer, answer_from, checked, near_enough
+from helpers.assistant.answers import MOST_NEW_TOKENS, REFUSAL, SourcedAnswer, answer_from, with_sources, near_enough
 from helpers.assistant.documents import Passage
 from helpers.assistant.index import DocumentIndex, SearchWay
 from helpers.chat import Chat
@@ -24,7 +24,7 @@ from helpers.records import Reply
 if TYPE_CHECKING:
     import pandas as pd
 
-Verdict = Literal["right", "refused", "wrong"]
+AnswerVerdict = Literal["right", "refused", "wrong"]
 ALONE = "You answer the customers of Lumen, a shop that sells solar lamps, in one short sentence. "
 ALONE += "If you do not know the answer, write: I don't know."
 #: How many passages stand before a question, and how they are searched: the places of all twenty questions of the dev
@@ -51,7 +51,7 @@ class ShopQuestion:
         """Whether this passage is the place."""
         return (passage.source, passage.heading.split(" › ")[-1]) == (self.source, self.heading)
 
-    def verdict(self, said: str, *, refused: bool) -> Verdict:
+    def verdict(self, said: str, *, refused: bool) -> AnswerVerdict:
         """What an answer is worth: right, refused, or wrong. Of a question without an answer nothing else is right."""
         if refused:
             return "refused"
@@ -113,7 +113,9 @@ def judged(one: ShopQuestion, index: DocumentIndex, written: str, *, cut: bool =
     `unchecked` is the verdict on what was written, had it been shown without looking whether it stands anywhere.
     """
     hits = index.search(one.question, PASSAGES, SEARCHED_BY)
-    given = checked(written, one.question, hits, cut=cut) if near_enough(hits) else SourcedAnswer((), "nothing near")
+    given = (
+        with_sources(written, one.question, hits, cut=cut) if near_enough(hits) else SourcedAnswer((), "nothing near")
+    )
     said_no = given.gate in ("nothing near", "the model")
     return {
         "question": one.question,
