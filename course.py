@@ -9,6 +9,7 @@
     python3 course.py fetch NAME      fetches a further model ahead of time; --list names them
     python3 course.py lock            locks what the requirements bring, after a change there
     python3 course.py translate       brings locale/ up to date and writes the pages in other languages
+    python3 course.py site            builds the course's pages on the web, in all its languages
 
 `lab` and `setup` take --engines, which also installs the engines of requirements-engines.txt, and --small, which leaves
 out the second model. What needs no start lies in helpers/course: the proof, the locks, what pip's messages mean.
@@ -394,16 +395,15 @@ def users() -> list:
         return []
 
 
-def locks(dev: bool, engines: bool) -> list:
+def locks(dev: bool, engines: bool, site: bool = False) -> list:
     """The locks to install from, the one that all need first."""
-    return [ROOT / "requirements.lock"] + [
-        ROOT / f"requirements-{name}.lock" for name, wanted in (("dev", dev), ("engines", engines)) if wanted
-    ]
+    further = (("dev", dev), ("site", site), ("engines", engines))
+    return [ROOT / "requirements.lock"] + [ROOT / f"requirements-{name}.lock" for name, wanted in further if wanted]
 
 
-def install(found: dict, dev: bool, engines: bool = False) -> None:
+def install(found: dict, dev: bool, engines: bool = False, site: bool = False) -> None:
     """Installs the requirements that changed since they were last installed to the end."""
-    wanted = locks(dev, engines)
+    wanted = locks(dev, engines, site)
     stale = [lock for lock in wanted if not is_installed(lock, found["version"])]
     if not stale:
         return
@@ -473,21 +473,22 @@ def alone():
         yield
 
 
-def is_ready(found: dict, dev: bool, engines: bool) -> bool:
+def is_ready(found: dict, dev: bool, engines: bool, site: bool = False) -> bool:
     """Whether nothing has to be installed or written, as in a folder that was set up once and may only be read."""
-    if not found or not found["pip"] or not all(is_installed(lock, found["version"]) for lock in locks(dev, engines)):
+    wanted = locks(dev, engines, site)
+    if not found or not found["pip"] or not all(is_installed(lock, found["version"]) for lock in wanted):
         return False
     line = found["packages"] / "course.pth"
     return line.exists() and line.read_bytes().decode("ascii", "replace").strip() == path_line(ROOT).strip()
 
 
-def prepare(dev: bool = False, engines: bool = False) -> Path:
+def prepare(dev: bool = False, engines: bool = False, site: bool = False) -> Path:
     """Everything that a notebook needs: .venv, packages, the embedded model. The environment's Python."""
-    if not is_ready(probe(), dev, engines):
+    if not is_ready(probe(), dev, engines, site):
         with alone():
             if LOG.exists() and LOG.stat().st_size > 10**7:
                 LOG.unlink()
-            install(ensure_environment(), dev, engines)
+            install(ensure_environment(), dev, engines, site)
     if call(fetching(MODEL)):
         raise Stop("The embedded model is not ready, for the reason above. The same command continues from here.")
     return venv_python()
@@ -629,6 +630,11 @@ def translate(asked) -> int:
     return call([prepare(), "-m", "helpers.course.translation", "--language", asked.language])
 
 
+def site(asked) -> int:
+    """Builds the course's pages on the web, in all its languages, under build/site/html."""
+    return call([prepare(site=True), "-m", "website.build", *(["--links"] if asked.links else [])])
+
+
 def doctor(asked) -> int:
     """What this machine has; the short version before the set-up."""
     if is_installed(ROOT / "requirements.lock", probe().get("version", "")):
@@ -660,7 +666,7 @@ def parse(arguments) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="course.py", description="A course on small language models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for function in (lab, test, run, doctor, setup, fetch, lock, translate):
+    for function in (lab, test, run, doctor, setup, fetch, lock, translate, site):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function in (lab, setup):
@@ -676,6 +682,8 @@ def parse(arguments) -> argparse.Namespace:
             )
         elif function is fetch:
             command.add_argument("arguments", nargs="*", metavar="NAME", help="names, --from mirror|hub|index, --list")
+        elif function is site:
+            command.add_argument("--links", action="store_true", help="ask whether each address on the web answers")
         elif function is translate:
             command.add_argument("--language", default="sv", help="its code; sv without it")
         elif function is lock:

@@ -32,10 +32,14 @@ def anchors(headings: Mapping[str, str]) -> dict[str, str]:
 
 
 def relinked(
-    text: str, path: Path, language: str, root: Path, pages: Iterable[Path], anchored: Callable[[Path], dict[str, str]]
+    text: str,
+    path: Path,
+    where: Callable[[Path], Path],
+    pages: Iterable[Path],
+    anchored: Callable[[Path], dict[str, str]],
 ) -> str:
-    """The text with its relative links as they lead from its translation, to other translations where there are."""
-    here, known = target_of(path, language, root).parent, set(pages)
+    """The text of a page with its relative links as they lead from `where` it goes to where the other pages go."""
+    here, known = where(path).parent, set(pages)
 
     def follow(match: re.Match[str]) -> str:
         target = match["target"] or match["named"]
@@ -45,7 +49,7 @@ def relinked(
         meant = Path(os.path.normpath(path.parent / name)) if name else path
         anchor = anchored(meant).get(anchor, anchor) if anchor else ""
         if meant in known:
-            meant = target_of(meant, language, root)
+            meant = where(meant)
         relative = os.path.relpath(meant, here).replace(os.sep, "/") if name else ""
         return f"{match['before'] or match['attribute']}{relative}{mark}{anchor}"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from helpers.data import ROOT
 from helpers.errors import CourseError
 
-LAYERS = ("requirements.txt", "requirements-dev.txt", "requirements-engines.txt")
+LAYERS = ("requirements.txt", "requirements-dev.txt", "requirements-engines.txt", "requirements-site.txt")
 OLDEST = "3.11"
 WITH_TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.+")
 HEADER = "# Made from {} by `python3 course.py lock`, which every change there asks for. Not to be edited.\n# of {}\n"

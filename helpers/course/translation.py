@@ -20,7 +20,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -61,11 +61,16 @@ class TranslatedMessage:
 def sources(root: Path = ROOT) -> dict[str, list[Path]]:
     """The English pages of each stem: a lesson and its notebook, the README, the site's own pages, the handbooks."""
     found: dict[str, list[Path]] = {"README": [root / "README.md"]}
-    globs = ("lessons/[0-9]*.md", "notebooks/[0-9]*.ipynb", "site/pages/*.md", "docs/*.md")
+    globs = ("lessons/[0-9]*.md", "notebooks/[0-9]*.ipynb", "website/pages/*.md", "docs/*.md")
     for path in (path for pattern in globs for path in sorted(root.glob(pattern))):
         if path.name != "faults.md":  # written from the tests' names
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(stem_of(path), []).append(path)
     return found
+
+
+def stem_of(path: Path) -> str:
+    """The stem that a page belongs to: its own, or "site" for all pages that only the site has."""
+    return "site" if path.parent.name == "pages" else path.stem
 
 
 def translated_languages(locale: Path = LOCALE) -> list[str]:
@@ -81,7 +86,7 @@ def said_anew(path: Path, say: Any) -> Any:
         return notebook
     text = path.read_text(encoding="utf-8")
     # The folder that holds the README is the checkout, whose name is anybody's.
-    place = path.stem if path.stem == "README" else path.parent.name
+    place = path.stem if path.stem == "README" or stem_of(path) == "site" else path.parent.name
     return replaced(text, markdown_pieces(text, place, sections=True), say)
 
 
@@ -225,9 +230,19 @@ def unlike(path: Path, made: Any) -> list[str]:
 # The pages
 
 
-def page(path: Path, language: str, root: Path = ROOT, known: Iterable[TranslatedMessage] | None = None) -> Any:
-    """A page in a language; what is not translated yet stays in English. `known` spares reading its store again."""
-    known = entries(path.stem, language, root) if known is None else known
+def page(
+    path: Path,
+    language: str,
+    root: Path = ROOT,
+    known: Iterable[TranslatedMessage] | None = None,
+    where: Callable[[Path], Path] | None = None,
+) -> Any:
+    """A page in a language; what is not translated yet stays in English.
+
+    `known` spares reading its store again; `where` says where a page's translation lies, for its links.
+    """
+    known = entries(stem_of(path), language, root) if known is None else known
+    where = where or (lambda source: target_of(source, language, root))
     said = {(entry.message.context, entry.message.english): shown(entry) for entry in known}
     made = said_anew(path, lambda message: said[message.context, message.english])
     pages = [page for paths in sources(root).values() for page in paths]
@@ -236,10 +251,10 @@ def page(path: Path, language: str, root: Path = ROOT, known: Iterable[Translate
         return anchors(said_headings(target, language, root)) if target in pages else {}
 
     if path.suffix != ".ipynb":
-        return relinked(made, path, language, root, pages, anchored)
+        return relinked(made, path, where, pages, anchored)
     for cell in made.cells:
         if cell.cell_type == "markdown":
-            cell.source = relinked(cell.source, path, language, root, pages, anchored)
+            cell.source = relinked(cell.source, path, where, pages, anchored)
     return made
 
 
@@ -250,7 +265,7 @@ def shown(entry: TranslatedMessage) -> str:
 
 def said_headings(path: Path, language: str, root: Path = ROOT) -> dict[str, str]:
     """The headings of a page, English → translated."""
-    known = entries(path.stem, language, root)
+    known = entries(stem_of(path), language, root)
     return {entry.message.english: shown(entry) for entry in known if entry.message.kind == "heading"}
 
 
@@ -267,6 +282,8 @@ def make_pages(language: str, root: Path = ROOT) -> list[Path]:
     done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     left = []
     for stem, paths in sources(root).items():
+        if stem == "site":  # made with the site
+            continue
         known = entries(stem, language, root)
         for path in paths:
             made, target = page(path, language, root, known), target_of(path, language, root)

@@ -34,7 +34,7 @@ def test_a_change_of_what_is_required_makes_the_locks_old(offline: Path) -> None
     (offline / "requirements-dev.txt").write_text("# something, said differently\n")
     assert lock.outdated(offline) == []
     (offline / "requirements-dev.txt").write_text("ruff==0.17.6  # lints\n")
-    assert lock.outdated(offline) == ["requirements.lock", "requirements-dev.lock", "requirements-engines.lock"]
+    assert lock.outdated(offline) == [lock.lock_of(Path(name)).name for name in lock.LAYERS]
 
 
 def test_requirements_that_cannot_be_locked_leave_the_locks_as_they_are(offline: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import course
+from helpers.course.lock import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -294,7 +295,7 @@ def is_process(call: ast.Call) -> bool:
 # Packages
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-engines.txt"])
+@pytest.mark.parametrize("name", LAYERS)
 def test_every_requirement_is_pinned_and_says_why(name: str) -> None:
     wanted = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     assert [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+( ; [^#]+)? +# .+", line)] == []
