@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from helpers.assistant.answers import MOST_NEW_TOKENS, REFUSAL, SourcedAnswer, answer_from, with_sources, near_enough
+from helpers.assistant.answers import MOST_NEW_TOKENS, REFUSAL, SourcedAnswer, answer_from, near_enough, with_sources
 from helpers.assistant.documents import Passage
 from helpers.assistant.index import DocumentIndex, SearchWay
 from helpers.chat import Chat
