@@ -95,6 +95,18 @@ def free_memory_gib() -> float:
     return float(max(0, min(psutil.virtual_memory().available, room))) / GIB
 
 
+def energy_joules(counters: Path = Path("/sys/class/powercap")) -> float | None:
+    """What the processor's packages have used since their counters last began anew; None where none may be read.
+
+    Intel's and AMD's RAPL, as Linux shows it. Virtual machines seldom do, and an ordinary user may be kept out.
+    """
+    files = sorted(counters.glob("intel-rapl:[0-9]/energy_uj"))
+    try:
+        return sum(int(file.read_text()) for file in files) / 1e6 if files else None
+    except (OSError, ValueError):
+        return None
+
+
 def free_disk_gib(path: Path | str) -> float:
     """The free disk where `path` is, or will be."""
     place = Path(path).absolute()
