@@ -10,9 +10,11 @@ reach servers that you trust.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,8 @@ from urllib.parse import urlsplit
 
 import anyio.from_thread
 import httpx2
-import mcp_types
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from mcp import types as mcp_types
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel
 
@@ -34,6 +36,8 @@ from helpers.errors import CourseError, InvalidInput, RemoteError, Unreachable, 
 #: What is taken of a server: tools, characters of a description, of a schema, of a result; seconds for an answer.
 MOST_TOOLS, MOST_DESCRIPTION, MOST_SCHEMA, MOST_RESULT = 64, 400, 8_000, 10_000
 ANSWER_SECONDS = 60.0
+#: The protocol's revision that is written by hand here; the SDK agrees with a server on one that both know.
+REVISION = "2026-07-28"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -61,6 +65,30 @@ def server_program(module: str, *arguments: str) -> StdioServerParameters:
     return StdioServerParameters(
         command=sys.executable, args=["-m", module, *arguments], cwd=str(ROOT), env={"PYTHONPATH": str(ROOT)}
     )
+
+
+def lines_by_hand(program: StdioServerParameters, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """The lines that pass between a client and a server on standard input and output: a request, its answer, and so on.
+
+    A request is a method with its parameters. No SDK is in it: this is all that MCP is on the wire. What a client says
+    of itself goes with every request since revision 2026-07-28; before, it went once, with "initialize".
+    """
+    names = ("protocolVersion", "clientInfo", "clientCapabilities")
+    told = zip(names, (REVISION, {"name": "by hand", "version": "1"}, {}), strict=True)
+    about = {"_meta": {f"io.modelcontextprotocol/{name}": value for name, value in told}}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    environment = os.environ | (program.env or {})
+    lines = []
+    with subprocess.Popen([program.command, *program.args], cwd=program.cwd, env=environment, **pipes) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        for number, (method, parameters) in enumerate(requests, start=1):
+            request = {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters | about}
+            server.stdin.write(f"{json.dumps(request)}\n".encode())
+            server.stdin.flush()
+            lines += [json.dumps(request), server.stdout.readline().decode().strip()]
+        server.stdin.close()  # this is how a client ends a server that it started
+    return lines
 
 
 @contextmanager

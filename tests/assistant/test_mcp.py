@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from helpers import catalog
 from helpers.agents.agent import Agent
-from helpers.assistant.mcp_client import reach_tools
+from helpers.assistant.mcp_client import lines_by_hand, reach_tools
 from helpers.assistant.mcp_server import in_documents, new_key, search_tool, serve_tools
 from helpers.assistant.orders import OrderBook, Person, desk_tools
 from helpers.data import ROOT
@@ -112,6 +112,17 @@ def test_a_port_that_is_taken_is_told(served):
 def test_a_search_that_finds_nothing_says_so():
     with pytest.raises(InvalidInput, match="say nothing about 'x'"):
         search_tool(in_documents(SimpleNamespace(search=lambda *_, **__: [])))({"query": "x"})
+
+
+# Any other client: nobody's
+
+
+def test_the_lines_of_a_session_can_be_written_by_hand():
+    calls = [("tools/list", {}), ("tools/call", {"name": "price_of", "arguments": {"lamp": "Vega"}}), ("no/such", {})]
+    _, listed, _, called, _, refused = map(json.loads, lines_by_hand(STDIO, calls))
+    assert "search_pages" in [one["name"] for one in listed["result"]["tools"]]
+    assert called["result"]["content"] == [{"type": "text", "text": "47"}]
+    assert refused["error"]["code"] == -32601
 
 
 # Any other client: the SDK's own
