@@ -10,6 +10,7 @@
     python3 course.py lock            locks what the requirements bring, after a change there
     python3 course.py translate       brings locale/ up to date and writes the pages in other languages
     python3 course.py site            builds the course's pages on the web, in all its languages
+    python3 course.py class           for instructors: a class's Hub, its exercises collected and graded
 
 `lab` and `setup` take --engines, which also installs the engines of requirements-engines.txt, and --small, which leaves
 out the second model. What needs no start lies in helpers/course: the proof, the locks, what pip's messages mean.
@@ -635,6 +636,11 @@ def site(asked) -> int:
     return call([prepare(site=True), "-m", "website.build", *(["--links"] if asked.links else [])])
 
 
+def class_(asked) -> int:
+    """For instructors: a class's Hub, and its exercises collected and graded; `class --help` tells more."""
+    return call([prepare(), "-m", "helpers.classroom", *asked.arguments])
+
+
 def doctor(asked) -> int:
     """What this machine has; the short version before the set-up."""
     if is_installed(ROOT / "requirements.lock", probe().get("version", "")):
@@ -666,8 +672,8 @@ def parse(arguments) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="course.py", description="A course on small language models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for function in (lab, test, run, doctor, setup, fetch, lock, translate, site):
-        command = commands.add_parser(function.__name__, help=function.__doc__)
+    for function in (lab, test, run, doctor, setup, fetch, lock, translate, site, class_):
+        command = commands.add_parser(function.__name__.rstrip("_"), help=function.__doc__)
         command.set_defaults(function=function)
         if function in (lab, setup):
             command.add_argument("--engines", action="store_true", help="also install the engines of lesson 07")
@@ -694,7 +700,8 @@ def parse(arguments) -> argparse.Namespace:
         elif function is doctor:
             command.add_argument("--json", action="store_true", help="for programs")
     words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == ["fetch"] and not {"-h", "--help"} & set(words):  # its options are those of the module that fetches
+    # Their options are those of the modules that fetch and teach.
+    if words[:1] == ["class"] or (words[:1] == ["fetch"] and not {"-h", "--help"} & set(words)):
         asked = parser.parse_args(words[:1])
         asked.arguments = words[1:]
         return asked

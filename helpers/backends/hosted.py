@@ -89,13 +89,15 @@ class Hosted(Backend):
         self.model, self._retired = provider.model(card), provider.retired_for(card)
         self.patience = patience or Patience()
         self.context, self.precision, self.template = context, "as served", ""
-        # The course's own server runs llama.cpp without a vision projector.
-        self.sees = "image" in card.modalities and not provider.our_server
         self.retries = 0
         client(self.route, trust=self.trust).close()  # refuses what spoils every request
-        if provider.our_server:
+        offered = fetch(self.route, f"/props?model={quote(self.model)}") if provider.our_server else {}
+        # A class's server may have another one behind it, which then shows nothing.
+        self.ours = bool(offered)
+        # The course's own server runs llama.cpp without a vision projector.
+        self.sees = "image" in card.modalities and not self.ours
+        if self.ours:
             self.honours = self.honours | {"top_k", "repetition_penalty"}  # type: ignore[misc]
-            offered = fetch(self.route, f"/props?model={quote(self.model)}")
             self.template, self.precision = offered["chat_template"], offered["model_ftype"].lower()
             self.template_tokens = {name: offered[name] or "" for name in ("bos_token", "eos_token")}
             self.context = min(context, offered["context"])
@@ -129,7 +131,7 @@ class Hosted(Backend):
         """
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
-        if not self.provider.our_server:
+        if not self.ours:
             raise UnsupportedOption(
                 f"{self.provider.title} keeps its tokenizer to itself.", "Open a model that runs here to see tokens."
             )
@@ -138,7 +140,7 @@ class Hosted(Backend):
         return ids
 
     def encode(self, turns: Sequence[Turn]) -> Prompt:
-        if self.provider.our_server:
+        if self.ours:
             return super().encode(turns)
         if not self.sees and any(turn.images for turn in turns):
             raise self.blind("The opened model")
@@ -179,7 +181,7 @@ class Hosted(Backend):
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop[:MOST_STOPS])
-        if not self.provider.our_server:
+        if not self.ours:
             return body
         own = {"top_k": sampling.top_k, "repetition_penalty": sampling.repetition_penalty}
         return body | own | {"cache_prompt": reuse}

@@ -131,14 +131,14 @@ def route(name: str) -> Route:
             f"{row.title} was retired on {row.retired}: nothing answers at {row.address}.",
             "Take another provider, as provider='nim'; the rest of your code stays as it is.",
         )
-    if row.our_server and (running := _running_server()):
+    if row.name == "local" and (running := _running_server()):
         return running
     address = _address(row)
     if not address:
         raise Unreachable(
             f"No address is known for {row.title}: {row.address_variable} is not set.",
             "Start one: server = serve('smollm2-135m')."
-            if row.our_server
+            if row.name == "local"
             else f"Set it, in the environment or in .env, to an address like {row.address_example}.",
         )
     key = _key(row.key_variable) if row.key_variable else None

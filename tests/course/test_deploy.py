@@ -47,7 +47,7 @@ def test_nims_values_name_what_the_chart_needs() -> None:
 
 def test_no_image_and_no_action_changes_by_itself() -> None:
     images = re.findall(
-        r"(?:image|tag): *(\S+)", "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
+        r"(?:image|tag): *(\S+)", "".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.yaml"))
     )
     assert [image for image in images if image.endswith("latest")] == []
     workflow = (FOLDER.parent / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")

@@ -303,7 +303,7 @@ def test_every_requirement_is_pinned_and_says_why(name: str) -> None:
 
 def test_what_is_imported_is_required() -> None:
     known = importlib.metadata.packages_distributions()
-    files = ("requirements.txt", "requirements-engines.txt")
+    files = ("requirements.txt", "requirements-engines.txt", "deploy/hub/requirements.txt")
     required = {as_distribution(name) for file in files for name in requirements(file)}
     own = sys.stdlib_module_names | {"helpers", "solutions", "course", "benchmarks", "training", "__future__"}
     wanted = {parts[0] for path in [*CODE, *NOTEBOOKS] for parts in imports(path)} - own

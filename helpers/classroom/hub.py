@@ -1,0 +1,104 @@
+"""Starts the class's Hub on this machine, with what everybody shares: the kernel and the models, read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from helpers.classroom import bounds, environments
+from helpers.classroom.folder import ClassFolder, is_root
+from helpers.data import ROOT
+from helpers.errors import CourseError, InvalidInput
+from helpers.models.files import home
+from helpers.settings import is_loopback
+
+HUB_CONFIG = ROOT / "deploy" / "hub" / "jupyterhub_config.py"
+
+
+def share(folder: ClassFolder, python: str) -> None:
+    """Puts the kernel and this user's models into the class's shared folder, by link where the disk allows."""
+    kernel = folder.at("shared", "jupyter", "kernels", "python3")
+    kernel.mkdir(parents=True, exist_ok=True)
+    command = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "Python 3", "language": "python", "env": {"PYTHONPATH": str(ROOT)}}
+    (kernel / "kernel.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+    for place in sorted(home().iterdir()) if home().is_dir() else []:
+        # Only what is a model: a cache may also hold a note with the key of a running server.
+        if place.suffix == ".gguf" or (place / "config.json").is_file():
+            for source in [place, *sorted(place.rglob("*"))]:
+                _link(source, folder.at("shared", "models") / source.relative_to(home()))
+    for above in folder.at("shared").rglob("*"):
+        above.chmod(0o755 if above.is_dir() else 0o644)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif source.is_file() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source.resolve(), target)
+        except OSError:
+            shutil.copy2(source, target)
+
+
+def environment(folder: ClassFolder, python: str) -> dict[str, str]:
+    """What the Hub's process is told."""
+    told = {"SLM_CLASS": str(folder.path), "SLM_CLASS_PYTHON": python, "SLM_CLASS_PROXY": str(environments.proxy())}
+    return {**os.environ, **told, "PYTHONPATH": str(ROOT)}
+
+
+def command() -> list[str]:
+    """The Hub's command line."""
+    return [str(environments.python_of("hub")), "-m", "jupyterhub", "--config", str(HUB_CONFIG)]
+
+
+def refuse_unsafe(folder: ClassFolder, python: str) -> None:
+    """Refuses what would let people reach each other, in a sentence."""
+    chosen = folder.chosen
+    if sys.platform != "linux":
+        raise InvalidInput(
+            "A class's Hub runs on Linux.", "Give each learner a Codespace or their own machine instead."
+        )
+    if not is_root() and not is_loopback(chosen.host):
+        raise InvalidInput(
+            "Only root can give each person a user of their own; without that, people could read each other's files.",
+            'Start it with sudo, or set host = "127.0.0.1" in class.toml to try it alone.',
+        )
+    needed = (Path(python), environments.python_of("hub"), ROOT, folder.at("shared"))
+    closed = [one for one in needed if not bounds.readable_by_all(one)]
+    if is_root() and closed:
+        raise InvalidInput(
+            f"Other users of this machine cannot reach {closed[0].resolve()}.",
+            "Put the course, its Python and the class where everybody may read, such as /opt and /srv.",
+        )
+
+
+def run_hub(folder: ClassFolder, python: str = sys.executable) -> int:
+    """Starts the Hub and stays until it ends; its exit status."""
+    environments.ensure("hub")
+    folder.make()
+    refuse_unsafe(folder, python)
+    share(folder, python)
+    chosen = folder.chosen
+    if not folder.people():
+        raise InvalidInput("Nobody is in this class yet.", "python3 course.py class people NAME …")
+    scheme = "https" if chosen.certificate else "http"
+    print(f"The class is at {scheme}://{chosen.host}:{chosen.port}, {len(folder.people())} people. Ctrl+C ends it.")
+    if folder.at("pins.csv").exists():
+        print(f"Names and PINs are in {folder.at('pins.csv')}: hand them out, then delete that file.", flush=True)
+    child = subprocess.Popen(command(), cwd=folder.at("hub"), env=environment(folder, python))
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(60)
+        child.kill()
+        raise CourseError(
+            "The Hub did not end within a minute and was killed.", "Start it again: it knows all."
+        ) from None
