@@ -172,7 +172,7 @@ def test_in_a_browser_the_keyboard_alone_asks_reads_the_source_and_asks_again(br
     address = served(scripted("Within 30 days of delivery."))
     page.on("request", lambda one: elsewhere.append(one.url) if "127.0.0.1" not in one.url else None)
     page.goto(address)
-    page.wait_for_function("document.getElementById('about').textContent.includes('1 documents')")
+    page.locator("#about", has_text="1 documents").wait_for()
     assert "broken.pdf: it is damaged." in page.text_content("#about")
     assert page.evaluate("document.activeElement.id") == "question"
     page.keyboard.type("How long?")
@@ -206,5 +206,5 @@ def test_in_a_browser_stop_ends_the_models_work(browser, served, how):
 def test_in_a_browser_a_page_without_its_key_says_so(browser, served):
     page = browser.new_page()
     page.goto(served(scripted("…")).partition("#")[0])
-    page.wait_for_function("document.getElementById('about').textContent.includes('without its key')")
+    page.locator("#about", has_text="without its key").wait_for()
     page.close()
