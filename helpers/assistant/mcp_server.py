@@ -1,6 +1,7 @@
 """Tools for any program that speaks MCP, the Model Context Protocol (revision 2026-07-28), over stdio or HTTP.
 
     python -m helpers.assistant.mcp_server DIR [--person anna]        a program starts this and writes to its input
+    python -m helpers.assistant.mcp_server DIR --http                 on loopback, behind a key that is shown
     with serve_tools(offered, {key: anna}) as served: …               on this machine's loopback, behind keys
 
 A client asks `tools/list` and gets names, descriptions and JSON schemas; it asks `tools/call` and gets text. The
@@ -12,6 +13,7 @@ from how the program was started: no argument says it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import secrets
 import socket
@@ -96,11 +98,10 @@ def run_stdio(index: DocumentIndex, person: Person | None = None, book: OrderBoo
 
     Search and calculator; with a `person`, also the shop's tools in that person's name.
     """
-    search = search_tool(in_documents(index))
-    own = desk_tools(book or OrderBook.of_the_shop(), person) if person else [tool(calculator)]
+    offered = _offered(index, person, book or OrderBook.of_the_shop())
 
     async def answer() -> None:
-        server = tool_server(lambda _: [search, *own])
+        server = tool_server(lambda _: offered)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
@@ -176,6 +177,20 @@ def _owner(asked: Any, otherwise: Person) -> Person:
     return found if isinstance(found, Person) else otherwise
 
 
+def _offered(index: DocumentIndex, person: Person | None, book: OrderBook) -> list[Tool]:
+    """The search with the shop's tools in a person's name, or with the calculator where there is no shop."""
+    return [search_tool(in_documents(index)), *(desk_tools(book, person) if person else [tool(calculator)])]
+
+
+def _serve_until_stopped(index: DocumentIndex, person: Person | None, port: int) -> None:
+    """Serves over HTTP until Ctrl+C; says where, and the key."""
+    key, book = new_key(), OrderBook.of_the_shop()
+    with serve_tools(lambda _: _offered(index, person, book), {key: person or NOBODY}, port=port) as served:
+        print(f"{served.address}\nAuthorization: Bearer {key.reveal()}\nCtrl+C ends it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
 def _told(one: Tool) -> mcp_types.Tool:
     return mcp_types.Tool(name=one.name, description=one.description, input_schema=one.schema)
 
@@ -192,13 +207,19 @@ def main(arguments: list[str] | None = None) -> int:
     from helpers.assistant.documents import SHOP
     from helpers.assistant.index import open_index
 
-    parser = argparse.ArgumentParser(prog="python -m helpers.assistant.mcp_server", description="Tools by MCP, stdio.")
+    parser = argparse.ArgumentParser(prog="python -m helpers.assistant.mcp_server", description="Tools by MCP.")
     parser.add_argument("folder", nargs="?", type=Path, default=SHOP, help="the documents (the shop's)")
     parser.add_argument("--person", help="whose orders may be seen; without it there is search alone")
+    parser.add_argument("--http", type=int, nargs="?", const=0, metavar="PORT", help="over HTTP on loopback, not stdio")
+    parser.add_argument("--index", type=Path, help="the index file; in the user's cache without this")
     asked = parser.parse_args(arguments)
     try:
-        with open_index(asked.folder) as index:
-            run_stdio(index, Person(asked.person) if asked.person else None)
+        with open_index(asked.folder, asked.index) as index:
+            person = Person(asked.person) if asked.person else None
+            if asked.http is None:
+                run_stdio(index, person)
+            else:
+                _serve_until_stopped(index, person, asked.http)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1

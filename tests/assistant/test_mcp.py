@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from helpers.agents.agent import Agent
 from helpers.assistant.mcp_client import lines_by_hand, reach_tools
 from helpers.assistant.mcp_server import in_documents, new_key, search_tool, serve_tools
 from helpers.assistant.orders import OrderBook, Person, desk_tools
+from helpers.backends.remote import Key
 from helpers.data import ROOT
 from helpers.errors import InvalidInput, RemoteError, Unreachable, WrongKey
 from talk import Scripted, fresh
@@ -90,6 +92,28 @@ def test_a_program_that_is_started_serves_over_its_standard_input():
 def test_without_the_right_key_nobody_comes_in(served, key):
     with pytest.raises(WrongKey, match="does not know the key"), reach_tools(served.address, key):
         pass
+
+
+@pytest.mark.engine
+def test_a_folder_is_served_in_a_terminal_behind_a_key_that_is_shown(tmp_path):
+    (tmp_path / "care.md").write_text("# Care\n\nWipe the lamp with a damp cloth.\n", encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.assistant.mcp_server",
+        str(tmp_path),
+        "--index",
+        str(tmp_path / "i"),
+        "--http",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            address, key = (process.stdout.readline().split()[-1] for _ in range(2))
+            with reach_tools(address, Key(key)) as there:
+                search, _ = there.tools
+                assert search.outcome({"query": "cleaning"})[0] == "Wipe the lamp with a damp cloth. [care.md, Care]"
+        finally:
+            process.kill()
 
 
 def test_an_address_where_nobody_listens_is_told():
