@@ -604,7 +604,7 @@ def test(asked) -> int:
     if not asked.quick:
         fetch_second()
         call(fetching(ENCODER))  # without it the tests of it are left out, and say so
-    chosen = [f"--{name}" for name in ("quick", "nightly") if getattr(asked, name)]
+    chosen = [f"--{name}" for name in ("quick", "nightly", "class") if getattr(asked, name)]
     return call([python, "-m", "helpers.course.proof", *chosen])
 
 
@@ -683,6 +683,7 @@ def parse(arguments) -> argparse.Namespace:
             command.add_argument("--port", type=int, default=8888, help="the first port to try (8888)")
         elif function is test:
             command.add_argument("--quick", action="store_true", help="only what opens no engine; at each save")
+            command.add_argument("--class", action="store_true", help="only a class: a Hub, three people, submissions")
             command.add_argument(
                 "--nightly", action="store_true", help="with the tests that are slow for what they prove"
             )

@@ -2,6 +2,10 @@
 
 people NAME …    adds people to the class and makes their PINs; a file of names after --from
 hub              starts the class's Hub on this machine, until Ctrl+C
+release NUMBER   makes the exercises of a notebook an assignment: what learners get, and what only you see
+collect NUMBER   takes everybody's functions by name, from their homes or, with --from, a folder of NAME.ipynb files
+grade NUMBER     grades what was collected; the marks are then in marks.csv, by pseudonym
+feedback NUMBER  writes a page for each, under their name
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from helpers.classroom import hub
+from helpers.classroom import grading, hub
+from helpers.classroom.exercises import notebook_named
 from helpers.classroom.folder import ClassFolder
 from helpers.errors import CourseError
 
@@ -26,6 +31,36 @@ def people(folder: ClassFolder, asked: argparse.Namespace) -> int:
     return 0
 
 
+def give_out(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
+    """Says where the assignment is."""
+    print(f"For the learners: {grading.release(folder, stem)}")
+
+
+def take_in(folder: ClassFolder, stem: str, asked: argparse.Namespace) -> None:
+    """Names what everybody handed in, and what cannot be graded."""
+    results = grading.collected(folder, stem, asked.inbox)
+    print("\n".join(map(str, results)) or "Nobody handed anything in.")
+
+
+def mark(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
+    """Says where the marks are."""
+    print(f"Marks: {grading.grade(folder, stem)}")
+
+
+def hand_back(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
+    """Says where the pages are."""
+    print("\n".join(map(str, grading.feedback(folder, stem))) or "Nothing was graded yet.")
+
+
+GRADING = {"release": give_out, "collect": take_in, "grade": mark, "feedback": hand_back}
+
+
+def graded(folder: ClassFolder, asked: argparse.Namespace) -> int:
+    """One of the four steps."""
+    GRADING[asked.command](folder, notebook_named(asked.number), asked)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 course.py class", description="A class: its Hub and its exercises.")
@@ -37,6 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     adding.set_defaults(function=people)
     starting = commands.add_parser("hub", help="start the class's Hub")
     starting.set_defaults(function=lambda folder, _: hub.run_hub(folder))
+    for name, step in GRADING.items():
+        command = commands.add_parser(name, help=step.__doc__)
+        command.add_argument("number", metavar="NUMBER", help="of the notebook, as 06")
+        command.add_argument("--from", dest="inbox", type=Path, help="a folder of NAME.ipynb files (collect)")
+        command.set_defaults(function=graded)
     asked = parser.parse_args(arguments)
     try:
         status: int = asked.function(ClassFolder(asked.folder), asked)

@@ -20,13 +20,19 @@ from helpers.settings import is_loopback
 HUB_CONFIG = ROOT / "deploy" / "hub" / "jupyterhub_config.py"
 
 
-def share(folder: ClassFolder, python: str) -> None:
-    """Puts the kernel and this user's models into the class's shared folder, by link where the disk allows."""
+def share_kernel(folder: ClassFolder, python: str) -> Path:
+    """Puts the course's kernel, under the name that notebooks have, into the shared folder: Jupyter's path to it."""
     kernel = folder.at("shared", "jupyter", "kernels", "python3")
     kernel.mkdir(parents=True, exist_ok=True)
     command = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "Python 3", "language": "python", "env": {"PYTHONPATH": str(ROOT)}}
     (kernel / "kernel.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
+    return folder.at("shared", "jupyter")
+
+
+def share(folder: ClassFolder, python: str) -> None:
+    """Puts the kernel and this user's models into the class's shared folder, by link where the disk allows."""
+    share_kernel(folder, python)
     for place in sorted(home().iterdir()) if home().is_dir() else []:
         # Only what is a model: a cache may also hold a note with the key of a running server.
         if place.suffix == ".gguf" or (place / "config.json").is_file():

@@ -63,6 +63,11 @@ def unit_and_notebooks(quick: bool = False, nightly: bool = False) -> list[Proof
     return [unit] if quick else [unit, *notebooks()]
 
 
+def classroom() -> ProofStep:
+    """A class on loopback: a Hub, people, a model server, submissions of every kind; the nightly proof has it too."""
+    return ProofStep("a class", [*PYTHON, "pytest", "tests/classroom", *BARE], STILL | ONE_THREAD)
+
+
 def notebooks() -> list[ProofStep]:
     """Every notebook, two at once and the longest first, so that both processes end at about the same time.
 
@@ -165,10 +170,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 course.py test", description="Prove the course.")
     parser.add_argument("--quick", action="store_true", help="only what opens no engine")
     parser.add_argument("--nightly", action="store_true", help="with the tests that are slow for what they prove")
+    parser.add_argument("--class", dest="classroom", action="store_true", help="only the tests of a class and its Hub")
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, interrupted)
     try:
-        return prove(asked.quick, asked.nightly)
+        return followed(classroom()) if asked.classroom else prove(asked.quick, asked.nightly)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130

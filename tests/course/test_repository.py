@@ -295,7 +295,7 @@ def is_process(call: ast.Call) -> bool:
 # Packages
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, "deploy/hub/requirements.txt", "deploy/grading/requirements.txt"])
 def test_every_requirement_is_pinned_and_says_why(name: str) -> None:
     wanted = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     assert [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+( ; [^#]+)? +# .+", line)] == []
