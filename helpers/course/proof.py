@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from helpers import machine
 from helpers.data import ROOT
 
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
-#: Unit tests wait for processes and servers in a third of their time: a third process fills two cores.
-IN_THREE = ["-n", "3", "--dist", "loadscope"]
+#: Unit tests wait for processes and servers in a third of their time: a third process fills two cores of 8 GB, and a
+#: fourth what the third leaves, where there is memory for it. Each holds up to 2 GiB.
+MEMORY_FOR_FOUR_GIB = 12
 #: Plugins whose import takes seconds in each process, for tests that use neither.
 BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
@@ -59,7 +61,9 @@ def unit_and_notebooks(quick: bool = False, nightly: bool = False) -> list[Proof
     """The unit tests, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = " and ".join(f"not {marker}" for marker in left_out)
-    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *IN_THREE], STILL | ONE_THREAD)
+    processes = "4" if machine.memory_gib() >= MEMORY_FOR_FOUR_GIB else "3"
+    spread = ["-n", processes, "--dist", "loadscope"]
+    unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *spread], STILL | ONE_THREAD)
     return [unit] if quick else [unit, *notebooks()]
 
 

@@ -30,6 +30,15 @@ def test_the_nightly_proof_leaves_nothing_out() -> None:
     assert selected(proof.unit_and_notebooks(nightly=True)[0]) == ""
 
 
+@pytest.mark.parametrize(("memory_gib", "processes"), [(8, "3"), (24, "4")])
+def test_unit_tests_take_as_many_processes_as_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, memory_gib: float, processes: str
+) -> None:
+    monkeypatch.setattr(proof.machine, "memory_gib", lambda: memory_gib)
+    command = proof.unit_and_notebooks()[0].command
+    assert command[command.index("-n") + 1] == processes
+
+
 def test_notebooks_run_two_at_once_the_longest_first_without_a_network() -> None:
     shared, alone = proof.notebooks()
     every = sorted((proof.ROOT / "notebooks").glob("[0-9]*.ipynb"))
