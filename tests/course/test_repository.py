@@ -212,6 +212,11 @@ def test_markers_are_tags_and_no_line_of_a_learners_code() -> None:
     assert found_in(NOTEBOOKS, lambda path: re.findall(r"(?mi)^\s*# *nbval[-\w]*", code_of(path))) == {}
 
 
+def test_no_cell_reaches_a_file_by_a_path_from_its_own_folder() -> None:
+    """A page's translation lies one folder deeper: `data.FOLDER` is the same from everywhere."""
+    assert found_in(NOTEBOOKS, lambda path: re.findall(r"""["']\.\./[^"']*""", code_of(path))) == {}
+
+
 def test_every_stored_picture_is_told_in_a_sentence() -> None:
     def silent(path: Path) -> list[str]:
         pictures = [(cell, o) for cell in cells(path, "code") for o in cell.outputs if "image/png" in o.get("data", {})]
