@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: The attention's four matrices, as in section 7.1 of the paper.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+#: All seven of a layer. On the dates half the rank and two thirds of the steps then get 94 of 100 right, where the
+#: attention's alone get 95 (one run each).
+ALL_MATRICES = (*TARGETS, "gate_proj", "up_proj", "down_proj")
 #: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
 #: and read badly (Xiao et al. 2023, arXiv 2309.17453), so it is none of the date.
 DATE_PROMPT = "Date: {text}\nISO:"
