@@ -52,8 +52,7 @@ def run(name: str, index: DocumentIndex, forty: list[ShopQuestion], rows: list[d
             for one in forty:
                 mark, key = fingerprint(name, way, index, one), (name, way, one.question)
                 if old := next((row for row in rows if row["mark"] == mark), None):
-                    if way == WAYS[0]:
-                        old |= questions.judged(one, index, old["written"], cut=old["cut"])
+                    old |= judged(way, one, index, old)
                     continue
                 row = questions.answered_row(chat, index, one) if way == WAYS[0] else questions.alone_row(chat, one)
                 rows = [row for row in rows if (row["model"], row["way"], row["question"]) != key]
@@ -61,6 +60,13 @@ def run(name: str, index: DocumentIndex, forty: list[ShopQuestion], rows: list[d
                 store(rows)
     store(rows)
     return rows
+
+
+def judged(way: str, one: ShopQuestion, index: DocumentIndex, row: dict[str, Any]) -> dict[str, Any]:
+    """What the written answer of a row is worth by today's code."""
+    if way == WAYS[0]:
+        return questions.judged(one, index, row["written"], cut=row["cut"])
+    return questions.judged_alone(one, row["written"])
 
 
 def fingerprint(name: str, way: str, index: DocumentIndex, one: ShopQuestion) -> str:

@@ -29,8 +29,11 @@ NOT_IN_DOCUMENTS = "I don't know: the documents say nothing about that."
 #: lies lower.
 NEAREST = 0.30
 MOST_NEW_TOKENS = 60
-READER = "You answer questions from the pages that you are given, in one short sentence."
-ASKED = "{pages}\n\nQuestion: {question}\nIf the pages above do not say it, write: I don't know."
+READER = (
+    "You answer a customer's question in one short sentence from the text that you are given. "
+    "If the text does not say it, write: I don't know."
+)
+ASKED = "{pages}\n\nUse only the text above. {question}"
 #: How a model says that it does not know.
 REFUSAL = re.compile(
     r"\b(?:don['’]?t|do(?:es)? not|doesn['’]?t|can(?:not|['’]?t)) (?:\w+ )?"

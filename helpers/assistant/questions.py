@@ -133,10 +133,14 @@ def alone_row(chat: Chat, one: ShopQuestion) -> dict[str, Any]:
     """The question answered without the documents."""
     started = time.perf_counter()
     reply = chat.another(system=ALONE, temperature=0.0).say(one.question, max_new_tokens=MOST_NEW_TOKENS)
-    refused = bool(REFUSAL.search(reply.text)) or not reply.text.strip()
-    row = {"question": one.question, "answerable": one.answerable, "written": reply.text}
-    row |= {"verdict": one.verdict(reply.text, refused=refused)}
-    return row | _cost(reply) | {"seconds": round(time.perf_counter() - started, 2)}
+    return judged_alone(one, reply.text) | _cost(reply) | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+def judged_alone(one: ShopQuestion, written: str) -> dict[str, Any]:
+    """What an answer without the documents is worth, shown as it was written."""
+    refused = bool(REFUSAL.search(written)) or not written.strip()
+    row = {"question": one.question, "answerable": one.answerable, "written": written}
+    return row | {"verdict": one.verdict(written, refused=refused)}
 
 
 def verdict_table(rows: pd.DataFrame, by: Sequence[str] = ("model", "way")) -> pd.DataFrame:
