@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,6 +40,7 @@ def examine() -> dict[str, Any]:
     """All that is known of this machine, as values that JSON can hold."""
     free = machine.free_memory_gib()
     return {
+        "place": where(),
         "machine": asdict(machine.describe()) | {"threads": machine.threads(), "free_memory_gib": round(free, 1)},
         "disk": {"free_gib": round(machine.free_disk_gib(home()), 1)},
         # The echo needs no package: it is for tests, and no engine to a learner.
@@ -51,6 +53,13 @@ def examine() -> dict[str, Any]:
         "cache": {"path": _tilde(home()), "gib": round(folder_gib(home()), 2), EMBEDDED: sources.state(EMBEDDED)},
         "fits_in_memory_at_4_bits": [card.name for card in fitting(free)],
     }
+
+
+def where() -> str:
+    """Which of the three places that the course knows this is: configuration alone makes the difference."""
+    if os.environ.get("JUPYTERHUB_API_URL"):
+        return "a class's Hub"
+    return "a Codespace" if os.environ.get("CODESPACES") == "true" else "a machine of your own"
 
 
 def fitting(memory_gib: float) -> list[ModelCard]:
@@ -102,6 +111,7 @@ def report(findings: dict[str, Any]) -> str:
     here, cache = findings["machine"], findings["cache"]
     sections: dict[str, list[tuple[str, str]]] = {
         "This machine": [
+            ("Where", findings["place"]),
             ("Python", here["python"]),
             ("System", here["system"]),
             ("Processor", f"{here['processor']}, {here['cores']} cores ({here['threads']} for an engine)"),
@@ -148,6 +158,8 @@ def advice(findings: dict[str, Any]) -> list[str]:
             f"Without a GPU a model computes on the processor: comfortable up to {quick[-1].title}, "
             "slower than reading speed for the larger ones. No notebook needs a GPU."
         )
+    if findings["place"] == "a class's Hub":
+        sentences.append("Your class has a model server: open_chat(…, provider='class') asks it, and needs no key.")
     sentences += findings["troubles"]
     if not any(provider["key"] for provider in findings["providers"]):
         sentences.append("No provider's key is set, and none is needed: notebooks that use one say so and show how.")

@@ -172,3 +172,27 @@ def test_json_can_be_read_by_a_program(monkeypatch: pytest.MonkeyPatch, findings
 def test_looking_fetches_nothing(monkeypatch: pytest.MonkeyPatch, findings: dict[str, Any]) -> None:
     monkeypatch.setattr(fetching, "bring", lambda *_: pytest.fail("the doctor fetched"))
     doctor.examine()
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, "a machine of your own"),
+        ({"CODESPACES": "true"}, "a Codespace"),
+        ({"JUPYTERHUB_API_URL": "http://127.0.0.1:8001/hub/api"}, "a class's Hub"),
+    ],
+)
+def test_it_says_which_of_three_places_this_is(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str
+) -> None:
+    for name in ("CODESPACES", "JUPYTERHUB_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert doctor.where() == place
+
+
+def test_who_is_in_a_hub_is_told_of_the_classs_model_server(findings: dict[str, Any]) -> None:
+    assert "provider='class'" not in " ".join(doctor.advice(findings))
+    findings["place"] = "a class's Hub"
+    assert "provider='class'" in " ".join(doctor.advice(findings))

@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import uvicorn
@@ -252,7 +253,7 @@ async def serve_gateway(folder: ClassFolder, python: str) -> None:
 
     chosen = folder.chosen
     auth = HubAuth(cache_max_age=KNOWN_SECONDS)
-    port = int(os.environ["JUPYTERHUB_SERVICE_URL"].rpartition(":")[2].strip("/"))
+    place = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])  # loopback on one machine, every address in a pod
     with ExitStack() as stack:
         process: subprocess.Popen[bytes] | None = None
         backend, key = chosen.backend, os.environ.get("SLM_CLASS_BACKEND_KEY", "")
@@ -261,7 +262,9 @@ async def serve_gateway(folder: ClassFolder, python: str) -> None:
         gateway = Gateway(auth, backend, key, chosen)
         options: dict[str, Any] = {"http": lines.Impatient, "ws": "none", "log_config": None, "server_header": False}
         server = uvicorn.Server(uvicorn.Config(gateway.app(), access_log=False, **options))
-        running = asyncio.create_task(server.serve(sockets=[await _bound(port)]))
+        running = asyncio.create_task(
+            server.serve(sockets=[await _bound(place.hostname or "127.0.0.1", place.port or 80)])
+        )
         while not running.done():
             if process is not None and process.poll() is not None:
                 server.should_exit = True
@@ -270,13 +273,13 @@ async def serve_gateway(folder: ClassFolder, python: str) -> None:
         await gateway.http.aclose()
 
 
-async def _bound(port: int) -> socket.socket:
+async def _bound(host: str, port: int) -> socket.socket:
     """The port that the Hub expects, which a gateway that is just ending may still hold."""
     for _ in range(50):
         with contextlib.suppress(OSError):
-            return lines.bound_socket("127.0.0.1", port)
+            return lines.bound_socket(host, port)
         await asyncio.sleep(0.2)
-    return lines.bound_socket("127.0.0.1", port)
+    return lines.bound_socket(host, port)
 
 
 def main() -> None:

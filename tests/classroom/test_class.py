@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from hub_here import HubHere, Visitor, prepared, until
+from hub_here import SMALL, HubHere, Visitor, prepared, until
 
+from helpers.backends.remote import Key, Route
+from helpers.classroom.capacity import Load, simulate
 from helpers.classroom.folder import INSTRUCTOR, is_root
 
 pytestmark = [pytest.mark.nightly, pytest.mark.skipif(sys.platform != "linux", reason="a class's Hub runs on Linux")]
@@ -121,6 +124,23 @@ def test_a_hub_that_was_killed_knows_its_people_and_their_servers_run_on(
     assert people["chen"].is_running()
     assert server_of(people["chen"]).pid == before
     assert "Stockholm" in people["chen"].run(ASK)
+
+
+def test_thirty_people_hold_their_limits_and_the_others_wait(hub: HubHere) -> None:
+    instructor = Visitor(hub, INSTRUCTOR)
+    assert instructor.log_in()
+    names = [f"simulated{number}" for number in range(30)]
+    instructor.api("POST", "users", json={"usernames": names})
+    tokens = [instructor.api("POST", f"users/{name}/tokens", json={}).json()["token"] for name in names]
+    routes = [Route("the class", f"{hub.address}/services/slm/v1", Key(token)) for token in tokens]
+    asked = simulate(routes, SMALL, Load(30, think_seconds=8, prompt_tokens=20, new_tokens=8), seconds=40)
+    counts = Counter(one.person for one in asked if one.status == 200)
+    assert {one.status for one in asked} <= {200, 429}
+    assert len(counts) == 30
+    assert max(counts.values()) <= hub.folder.chosen.per_minute
+    greedy = Load(1, think_seconds=0.01, prompt_tokens=1, new_tokens=1)
+    late = simulate(routes[:1], SMALL, greedy, seconds=10)
+    assert late[-1].status == 429
 
 
 def test_no_pin_and_no_token_stands_in_the_log(hub: HubHere, people: dict[str, Visitor]) -> None:
