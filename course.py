@@ -567,24 +567,49 @@ def setup(asked) -> int:
     return 0
 
 
+def write_changed(path: Path, content: bytes) -> None:
+    """Writes a file that is not yet so, and nothing else: the folder may be one that can only be read."""
+    if not path.exists() or path.read_bytes() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def dress_lab(packages) -> None:
+    """No question for news, code that wraps in a narrow window, a width to read at: for the Lab of .venv alone."""
+    wanted, looks = Path(trouble.__file__).parent / "lab", VENV / "share" / "jupyter" / "lab" / "settings"
+    write_changed(looks / "overrides.json", (wanted / "overrides.json").read_bytes())
+    if packages:  # where Lab looks for a style last: a reader's own comes before it
+        style = packages / "jupyter_server" / "static" / "custom" / "custom.css"
+        write_changed(style, (wanted / "custom.css").read_bytes())
+
+
+def notebook_in(language: str, python: Path) -> str:
+    """The first notebook in a language, whose pages are written anew where it is not English."""
+    if language == "en":
+        return FIRST
+    if call([python, "-m", "helpers.course.translation", "--language", language, "make"]):
+        raise Stop("The pages in that language could not be written, for the reason above.")
+    folder, _, name = FIRST.rpartition("/")
+    return f"{folder}/{language}/{name}"
+
+
 def lab(asked) -> int:
     """Sets up, then opens JupyterLab at the first notebook, for this machine only."""
     python = prepare(engines=asked.engines)
-    # Lab would ask each learner whether it may fetch news.
-    overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    quiet = json.dumps(
-        {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    )
-    if not overrides.exists() or overrides.read_text(encoding="utf-8") != quiet:
-        overrides.parent.mkdir(parents=True, exist_ok=True)
-        overrides.write_text(quiet, encoding="utf-8")
+    first = notebook_in(asked.language, python)
+    dress_lab(probe().get("packages"))
     port, token = free_port(asked.port), secrets.token_hex(24)
-    command = [python, "-m", "jupyterlab", *([] if asked.no_browser else [FIRST]), f"--ServerApp.root_dir={ROOT}"]
-    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    command = [python, "-m", "jupyterlab", *([] if asked.no_browser else [first]), f"--ServerApp.root_dir={ROOT}"]
+    command += [
+        "--LabApp.custom_css=True",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+    ]
     command += [f"--ServerApp.open_browser={not asked.no_browser}", "--Application.log_level=WARN"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--ServerApp.allow_root=True")  # as in a container; it is on loopback, behind its token
-    say(f"JupyterLab: http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}\nCtrl-C here ends it.")
+    say(f"JupyterLab: http://127.0.0.1:{port}/lab/tree/{first}?token={token}\nCtrl-C here ends it.")
     try:
         with contextlib.nullcontext() if asked.small else fetching_second():
             # The token goes by the environment: a command line can be read by every user of the machine.
@@ -667,39 +692,45 @@ def doctor(asked) -> int:
     return 0
 
 
+#: The options of each command: its name, then what argparse is told of it.
+OPTIONS = {
+    lab: (
+        ("--no-browser", {"action": "store_true", "help": "print the address and open nothing"}),
+        ("--port", {"type": int, "default": 8888, "help": "the first port to try (8888)"}),
+        ("--language", {"default": "en", "help": "of the notebooks: en, sv"}),
+    ),
+    test: (
+        ("--quick", {"action": "store_true", "help": "only what opens no engine; at each save"}),
+        ("--class", {"action": "store_true", "help": "only a class: a Hub, three people, submissions"}),
+        ("--nightly", {"action": "store_true", "help": "with the tests that are slow for what they prove"}),
+    ),
+    run: (
+        ("notebooks", {"nargs": "*", "metavar": "NUMBER", "help": "01 03 …; all without one"}),
+        ("--save", {"action": "store_true", "help": "also store the outputs in notebooks/"}),
+    ),
+    doctor: (("--json", {"action": "store_true", "help": "for programs"}),),
+    setup: (),
+    fetch: (("arguments", {"nargs": "*", "metavar": "NAME", "help": "names, --from mirror|hub|index, --list"}),),
+    lock: (("--upgrade", {"action": "store_true", "help": "take the newest of what no requirement pins"}),),
+    translate: (("--language", {"default": "sv", "help": "its code; sv without it"}),),
+    site: (("--links", {"action": "store_true", "help": "ask whether each address on the web answers"}),),
+    class_: (),
+}
+
+
 def parse(arguments) -> argparse.Namespace:
     """What the reader asked for."""
     parser = argparse.ArgumentParser(prog="course.py", description="A course on small language models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for function in (lab, test, run, doctor, setup, fetch, lock, translate, site, class_):
+    for function, options in OPTIONS.items():
         command = commands.add_parser(function.__name__.rstrip("_"), help=function.__doc__)
         command.set_defaults(function=function)
         if function in (lab, setup):
             command.add_argument("--engines", action="store_true", help="also install the engines of lesson 07")
             command.add_argument("--small", action="store_true", help="leave the second model out, 491 MB")
-        if function is lab:
-            command.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
-            command.add_argument("--port", type=int, default=8888, help="the first port to try (8888)")
-        elif function is test:
-            command.add_argument("--quick", action="store_true", help="only what opens no engine; at each save")
-            command.add_argument("--class", action="store_true", help="only a class: a Hub, three people, submissions")
-            command.add_argument(
-                "--nightly", action="store_true", help="with the tests that are slow for what they prove"
-            )
-        elif function is fetch:
-            command.add_argument("arguments", nargs="*", metavar="NAME", help="names, --from mirror|hub|index, --list")
-        elif function is site:
-            command.add_argument("--links", action="store_true", help="ask whether each address on the web answers")
-        elif function is translate:
-            command.add_argument("--language", default="sv", help="its code; sv without it")
-        elif function is lock:
-            command.add_argument("--upgrade", action="store_true", help="take the newest of what no requirement pins")
-        elif function is run:
-            command.add_argument("notebooks", nargs="*", metavar="NUMBER", help="01 03 …; all without one")
-            command.add_argument("--save", action="store_true", help="also store the outputs in notebooks/")
-        elif function is doctor:
-            command.add_argument("--json", action="store_true", help="for programs")
+        for name, told in options:
+            command.add_argument(name, **told)
     words = sys.argv[1:] if arguments is None else arguments
     # Their options are those of the modules that fetch and teach.
     if words[:1] == ["class"] or (words[:1] == ["fetch"] and not {"-h", "--help"} & set(words)):

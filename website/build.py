@@ -25,7 +25,7 @@ from babel import Locale
 from helpers.course import translation
 from helpers.data import ROOT
 from helpers.errors import CourseError, DamagedFile
-from website import gather, links
+from website import gather, links, tools
 
 SITE = ROOT / "build" / "site"
 VENDOR = SITE / "static"
@@ -77,6 +77,7 @@ def vendor() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (version, sha512, member) in PACKAGES.items():
         shutil.copyfile(fetch_package(name, version, sha512, member, SITE / "npm"), folder / Path(member).name)
+    tools.write_scripts(VENDOR)
 
 
 def repository() -> str:

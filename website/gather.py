@@ -17,7 +17,7 @@ from nbformat.v4 import new_markdown_cell
 from helpers.course import translation
 from helpers.course.localised import LINK, relinked
 from helpers.data import ROOT
-from website import tables
+from website import tables, tools
 
 PAGES = ROOT / "website" / "pages"
 WORDS = PAGES / "words.md"
@@ -92,7 +92,7 @@ def linked_files(text: str, path: Path) -> Iterator[str]:
 
 def completed(text: str, path: Path, language: str, say: Callable[[str], str]) -> str:
     """A page with its parts that are made from data, without links to folders, and with its place in the contents."""
-    made = tables.MADE | {"course": lambda say: course_table(language, say)}
+    made = tables.MADE | {"course": lambda say: course_table(language, say), "tools": tools.words}
     text = MADE.sub(lambda match: made[match[1]](say), text)
     text = FOLDER_LINK.sub(lambda found: found[1] if (where(path).parent / found[2]).is_dir() else found[0], text)
     if path.name == "index.md":
@@ -121,12 +121,11 @@ def contents(language: str, say: Callable[[str], str]) -> str:
 
 def course_table(language: str, say: Callable[[str], str]) -> str:
     """One row a page of the course: its question, and where its lesson and its notebook are."""
-    lines = [f"| | {say('Question')} | {say('Lesson')} | {say('Notebook')} |", "|---|---|---|---|"]
+    lines = [f"| | {say('Question')} | {say('Notebook')} |", "|---|---|---|"]
     for path in (path for path in pages() if path.parent.name == "lessons"):
         number, question = path.stem[:2], title(in_language(path, language))
-        lesson, notebook = (f"[{say(kind)} {number}]" for kind in ("Lesson", "Notebook"))
-        links = f"{lesson}(lessons/{path.name}) | {notebook}(notebooks/{path.stem}.ipynb)"
-        lines.append(f"| {number} | {question} | {links} |")
+        notebook = f"[{say('Notebook')} {number}](notebooks/{path.stem}.ipynb)"
+        lines.append(f"| {number} | [{question}](lessons/{path.name}) | {notebook} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,32 @@
+"""JupyterLab's pages, as tests open and run them in a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+
+
+def opened(browser: Any, address: str, width: int = 1200) -> Any:
+    """A page with a notebook whose kernel is ready."""
+    page = browser.new_page(viewport={"width": width, "height": 1200})
+    page.set_default_timeout(30_000)
+    for tries in (1, 2, 3):  # the server tells its address before it listens
+        try:
+            page.goto(f"{address}&reset")
+            break
+        except Exception:
+            if tries == 3:
+                raise
+            page.wait_for_timeout(2_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell >> nth=0")
+    page.wait_for_selector(IDLE)
+    return page
+
+
+def run_all(page: Any, seconds: int) -> None:
+    """Runs every cell, from the menu, and waits for the last."""
+    page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    page.wait_for_timeout(1_000)
+    page.wait_for_selector(IDLE, timeout=seconds * 1000)
