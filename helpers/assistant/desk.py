@@ -1,6 +1,6 @@
 """The shop's assistant in a conversation: the agent's loop, turn after turn, with defences that can be put before it.
 
-    desk = Desk(chat, [search_tool(index), *desk_tools(book, anna)])
+    desk = Desk(chat, [search_tool(in_documents(index)), *desk_tools(book, anna)])
     desk.say("Where is order 1042?")
 
 `defences` change what the model is shown and what may leave; rights are none of them, since they stand in the tools.
@@ -142,11 +142,12 @@ class Desk:
 
         That is a search for the person's own words, and the model goes on from what was found.
         """
-        history = [turn for one in self._past[-TURNS_SHOWN:] for turn in one]
+        history = [turn for one in self._past for turn in one]
         done = [self._search(text)] if searched else []
         run = self.agent.run(text, history=[*self._examples, *history], done=done)
         answer = let_out(run, self.agent.system, self.defences)
-        self._past.append([*self.agent.turns(text, run.steps), _answered(answer.text)])
+        told = [*self.agent.turns(text, run.steps), _answered(answer.text)]
+        self._past = [*self._past, told][-TURNS_SHOWN:]
         return answer
 
     def _search(self, text: str) -> Step:
