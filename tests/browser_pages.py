@@ -10,17 +10,10 @@ IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 def opened(browser: Any, address: str, width: int = 1200) -> Any:
     """A page with a notebook whose kernel is ready."""
     page = browser.new_page(viewport={"width": width, "height": 1200})
-    page.set_default_timeout(30_000)
-    for tries in (1, 2, 3):  # the server tells its address before it listens
-        try:
-            page.goto(f"{address}&reset")
-            break
-        except Exception:
-            if tries == 3:
-                raise
-            page.wait_for_timeout(2_000)
+    page.set_default_timeout(60_000)
+    page.goto(f"{address}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell >> nth=0")
-    page.wait_for_selector(IDLE)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # in the bar below: the kernel is there, and waits
     return page
 
 

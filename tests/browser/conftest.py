@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from helpers.data import ROOT
+from waiting import until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -61,10 +63,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         assert server.stdout is not None
         told = next(line for line in server.stdout if line.startswith("JupyterLab: "))
+        port = int(re.search(r":(\d+)/", told)[1])  # type: ignore[index]
+        assert until(lambda: listens(port), 60)  # it tells its address before it listens
         yield re.sub(r"00_start\.ipynb", "{}.ipynb", told.split()[1])
     finally:
         server.terminate()
         server.communicate(timeout=30)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody answers on a port of this machine."""
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 def write_notebook(path: Path) -> None:

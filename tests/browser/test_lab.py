@@ -1,0 +1,89 @@
+"""What a learner meets in JupyterLab, in a real browser: cells run, exercises judge, the box answers, sliders move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from browser_pages import IDLE, opened, run_all
+from helpers.data import ROOT
+
+pytestmark = pytest.mark.engine
+STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+CUT = """() => [...document.querySelectorAll('.jp-CodeCell .cm-scroller')]
+    .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"""
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, lab: str) -> Iterator[Any]:
+    """A notebook of the course's cells, run from top to bottom."""
+    page = opened(browser, lab.format("tried"))
+    run_all(page, 120)
+    yield page
+    page.close()
+
+
+def cell(page: Any, number: int) -> Any:
+    return page.locator(".jp-Notebook .jp-Cell").nth(number)
+
+
+def test_lab_asks_nothing_and_its_cells_run_without_an_error(page: Any) -> None:
+    assert page.locator(".Toastify__toast, .jp-Dialog").all_inner_texts() == []
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert "| Stockholm|" in cell(page, 1).inner_text()
+
+
+def test_an_exercise_that_is_solved_changes_its_verdict(page: Any) -> None:
+    assert "Not tried yet" in cell(page, 4).inner_text()
+    cell(page, 3).locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("def seconds(first, tokens, rate):\n    return first + (tokens - 1) / (rate or 1)")
+    page.keyboard.press("Shift+Enter")
+    cell(page, 4).locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    cell(page, 4).get_by_text("Passed: 3 of 3").wait_for()
+
+
+def test_the_chat_box_answers_stops_within_two_seconds_and_goes_on(page: Any) -> None:
+    box = cell(page, 5)
+    text, writes = box.locator("input[type=text]"), box.get_by_text("writing …")
+    text.fill("Tell me a long story about the sea.")
+    text.press("Enter")
+    writes.wait_for()
+    pressed = time.monotonic()
+    box.get_by_role("button", name="Stop").click()
+    writes.wait_for(state="detached", timeout=2_000)
+    assert time.monotonic() - pressed < 3
+    text.fill("What is the capital of Sweden?")
+    text.press("Enter")
+    box.get_by_text("The capital of Sweden is Stockholm").wait_for()
+
+
+def test_a_slider_moves_the_distribution_by_keys_alone(page: Any) -> None:
+    picture, before = cell(page, 6).locator("img"), cell(page, 6).locator("img").get_attribute("src")
+    handle = cell(page, 6).locator(".noUi-handle").first
+    handle.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("([one, old]) => one.src !== old", arg=[picture.element_handle(), before])
+
+
+@pytest.mark.parametrize("width", [1200, 800])
+@pytest.mark.parametrize("stem", [pytest.param(s, marks=[] if s == STEMS[0] else pytest.mark.nightly) for s in STEMS])
+def test_no_line_of_code_is_cut(stem: str, width: int, browser: Any, lab: str) -> None:
+    page = opened(browser, lab.format(stem), width)
+    assert page.evaluate(CUT) == []
+    assert page.locator(".jp-Cell").first.bounding_box()["width"] < 1000
+    page.close()
+
+
+@pytest.mark.nightly
+def test_notebook_00_runs_whole(browser: Any, lab: str) -> None:
+    page = opened(browser, lab.format("00_start"))
+    run_all(page, 280)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    page.wait_for_selector(IDLE)
+    page.close()
