@@ -22,6 +22,8 @@ from helpers.data import ROOT
 from helpers.errors import CourseError
 
 LAYERS = ("requirements.txt", "requirements-dev.txt", "requirements-engines.txt", "requirements-site.txt")
+#: What lives in an environment of its own, for instructors, and so agrees with nothing above.
+APART = ("deploy/hub/requirements.txt", "deploy/grading/requirements.txt")
 OLDEST = "3.11"
 WITH_TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.+")
 HEADER = "# Made from {} by `python3 course.py lock`, which every change there asks for. Not to be edited.\n# of {}\n"
@@ -32,18 +34,26 @@ def lock_of(requirements: Path) -> Path:
     return requirements.with_suffix(".lock")
 
 
-def digest(root: Path = ROOT) -> str:
+def digest(root: Path = ROOT, layers: Iterable[str] = LAYERS) -> str:
     """The SHA-256 of all that is required, in hexadecimal; neither comments nor the order of lines change it."""
-    texts = [(root / name).read_text(encoding="utf-8") for name in LAYERS]
+    texts = [(root / name).read_text(encoding="utf-8") for name in layers]
     lines = {line.partition("#")[0].strip() for text in texts for line in text.splitlines()}
     return hashlib.sha256("\n".join(sorted(lines - {""})).encode()).hexdigest()
 
 
 def outdated(root: Path = ROOT) -> list[str]:
     """The locks that were made from other requirements than those of today, or are not there."""
-    locks = [lock_of(root / name) for name in LAYERS]
-    now = f"# of {digest(root)}"
-    return [lock.name for lock in locks if not lock.exists() or now not in lock.read_text(encoding="utf-8")]
+    now = dict.fromkeys(LAYERS, digest(root)) | {name: digest(root, [name]) for name in _apart(root)}
+    locks = {name: lock_of(root / name) for name in now}
+    return [
+        locks[name].relative_to(root).as_posix()
+        for name, wanted in now.items()
+        if not locks[name].exists() or f"# of {wanted}" not in locks[name].read_text(encoding="utf-8")
+    ]
+
+
+def _apart(root: Path) -> list[str]:
+    return [name for name in APART if (root / name).exists()]
 
 
 def make(root: Path = ROOT, *, upgrade: bool = False) -> None:
@@ -62,6 +72,13 @@ def make(root: Path = ROOT, *, upgrade: bool = False) -> None:
             part = lock_of(Path(folder) / name)
             _compile([root / name], part, "--generate-hashes", f"--constraint={together}", *left_out)
             texts[name] = HEADER.format(name, digest(root)) + _portable(part.read_text(encoding="utf-8"), root, folder)
+        for name in _apart(root):
+            part = Path(folder) / "apart.lock"
+            before = lock_of(root / name)
+            part.write_text(before.read_text(encoding="utf-8") if before.exists() else "")
+            _compile([root / name], part, "--generate-hashes", *newest)
+            found = _portable(part.read_text(encoding="utf-8"), root, folder)
+            texts[name] = HEADER.format(name, digest(root, [name])) + found
     for name, text in texts.items():
         lock_of(root / name).write_text(text, encoding="utf-8", newline="\n")
 
@@ -98,7 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
-    counts = [f"{lock_of(ROOT / n).name} ({len(names(lock_of(ROOT / n).read_text(encoding='utf-8')))})" for n in LAYERS]
+    counts = [
+        f"{lock_of(ROOT / n).name} ({len(names(lock_of(ROOT / n).read_text(encoding='utf-8')))})"
+        for n in (*LAYERS, *APART)
+    ]
     print(f"Locked: {', '.join(counts)}.")
     return 0
 

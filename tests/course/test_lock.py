@@ -12,7 +12,7 @@ import pytest
 from helpers.course import lock
 from helpers.errors import CourseError
 
-TEXTS = {name: lock.lock_of(lock.ROOT / name).read_text(encoding="utf-8") for name in lock.LAYERS}
+TEXTS = {name: lock.lock_of(lock.ROOT / name).read_text(encoding="utf-8") for name in (*lock.LAYERS, *lock.APART)}
 
 
 @pytest.fixture
@@ -58,10 +58,11 @@ def test_torch_and_its_cuda_packages_are_in_no_lock(text: str) -> None:
 
 
 def test_a_package_has_one_version_in_all_locks_for_one_system() -> None:
-    lines = {line for text in TEXTS.values() for line in re.findall(r"^([\w.-]+==\S+)", text, re.MULTILINE)}
+    together = [TEXTS[name] for name in lock.LAYERS]
+    lines = {line for text in together for line in re.findall(r"^([\w.-]+==\S+)", text, re.MULTILINE)}
     names = [line.partition("==")[0] for line in lines]
     twice = {name for name in names if names.count(name) > 1}
-    split = {name for text in TEXTS.values() for name in lock.names(text) if lock.names(text).count(name) > 1}
+    split = {name for text in together for name in lock.names(text) if lock.names(text).count(name) > 1}
     assert twice <= split  # several versions only where markers keep them apart
 
 
@@ -70,3 +71,12 @@ def test_what_is_installed_fits_together() -> None:
         [sys.executable, "-m", "pip", "check"], capture_output=True, encoding="utf-8", errors="replace"
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_what_lives_apart_is_locked_alone_and_told_when_it_is_old(offline: Path) -> None:
+    apart = offline / lock.APART[0]
+    apart.parent.mkdir(parents=True)
+    apart.write_text("# nothing yet\n")
+    assert lock.outdated(offline) == ["deploy/hub/requirements.lock"]
+    lock.make(offline)
+    assert lock.outdated(offline) == []
