@@ -153,7 +153,8 @@ class Visitor:
 
     def start(self) -> None:
         """Starts their server and opens its page, which gives the browser its cookie."""
-        self.api("POST", f"users/{self.name}/server")
+        # A server that is just being stopped is not started: the Hub says so, and a person tries again.
+        until(lambda: self.api("POST", f"users/{self.name}/server").status_code in (201, 202) or self.is_running())
         until(self.is_running)
         assert self.server("GET", "lab").status_code == 200
 
