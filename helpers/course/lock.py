@@ -23,7 +23,7 @@ from helpers.errors import CourseError
 
 LAYERS = ("requirements.txt", "requirements-dev.txt", "requirements-engines.txt", "requirements-site.txt")
 #: What lives in an environment of its own, for instructors, and so agrees with nothing above.
-APART = ("deploy/hub/requirements.txt", "deploy/grading/requirements.txt")
+LOCKED_APART = ("deploy/hub/requirements.txt", "deploy/grading/requirements.txt")
 OLDEST = "3.11"
 WITH_TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.+")
 HEADER = "# Made from {} by `python3 course.py lock`, which every change there asks for. Not to be edited.\n# of {}\n"
@@ -53,7 +53,7 @@ def outdated(root: Path = ROOT) -> list[str]:
 
 
 def _apart(root: Path) -> list[str]:
-    return [name for name in APART if (root / name).exists()]
+    return [name for name in LOCKED_APART if (root / name).exists()]
 
 
 def make(root: Path = ROOT, *, upgrade: bool = False) -> None:
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     counts = [
         f"{lock_of(ROOT / n).name} ({len(names(lock_of(ROOT / n).read_text(encoding='utf-8')))})"
-        for n in (*LAYERS, *APART)
+        for n in (*LAYERS, *LOCKED_APART)
     ]
     print(f"Locked: {', '.join(counts)}.")
     return 0

@@ -12,7 +12,9 @@ import pytest
 from helpers.course import lock
 from helpers.errors import CourseError
 
-TEXTS = {name: lock.lock_of(lock.ROOT / name).read_text(encoding="utf-8") for name in (*lock.LAYERS, *lock.APART)}
+TEXTS = {
+    name: lock.lock_of(lock.ROOT / name).read_text(encoding="utf-8") for name in (*lock.LAYERS, *lock.LOCKED_APART)
+}
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_what_is_installed_fits_together() -> None:
 
 
 def test_what_lives_apart_is_locked_alone_and_told_when_it_is_old(offline: Path) -> None:
-    apart = offline / lock.APART[0]
+    apart = offline / lock.LOCKED_APART[0]
     apart.parent.mkdir(parents=True)
     apart.write_text("# nothing yet\n")
     assert lock.outdated(offline) == ["deploy/hub/requirements.lock"]
