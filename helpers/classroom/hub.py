@@ -15,9 +15,11 @@ from helpers.classroom.folder import ClassFolder, is_root
 from helpers.data import ROOT
 from helpers.errors import CourseError, InvalidInput
 from helpers.models.files import home
-from helpers.settings import is_loopback
+from helpers.settings import DOTENV
 
 HUB_CONFIG = ROOT / "deploy" / "hub" / "jupyterhub_config.py"
+#: Where only this machine comes in. (A client takes 0.0.0.0 for its own machine too; a server lets everybody in there.)
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def share_kernel(folder: ClassFolder, python: str) -> Path:
@@ -71,10 +73,15 @@ def refuse_unsafe(folder: ClassFolder, python: str) -> None:
         raise InvalidInput(
             "A class's Hub runs on Linux.", "Give each learner a Codespace or their own machine instead."
         )
-    if not is_root() and not is_loopback(chosen.host):
+    if not is_root() and chosen.host not in THIS_MACHINE:
         raise InvalidInput(
             "Only root can give each person a user of their own; without that, people could read each other's files.",
             'Start it with sudo, or set host = "127.0.0.1" in class.toml to try it alone.',
+        )
+    if DOTENV.exists():
+        raise InvalidInput(
+            f"The keys in {DOTENV} would be everybody's: each person's notebooks read that file.",
+            "Move it out of the course's folder; the class's model server needs none of them.",
         )
     needed = (Path(python), environments.python_of("hub"), ROOT, folder.at("shared"))
     closed = [one for one in needed if not bounds.readable_by_all(one)]
