@@ -19,7 +19,7 @@ from helpers.settings import DOTENV
 
 HUB_CONFIG = ROOT / "deploy" / "hub" / "jupyterhub_config.py"
 #: Where only this machine comes in. (A client takes 0.0.0.0 for its own machine too; a server lets everybody in there.)
-THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+ONLY_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def share_kernel(folder: ClassFolder, python: str) -> Path:
@@ -73,7 +73,7 @@ def refuse_unsafe(folder: ClassFolder, python: str) -> None:
         raise InvalidInput(
             "A class's Hub runs on Linux.", "Give each learner a Codespace or their own machine instead."
         )
-    if not is_root() and chosen.host not in THIS_MACHINE:
+    if not is_root() and chosen.host not in ONLY_THIS_MACHINE:
         raise InvalidInput(
             "Only root can give each person a user of their own; without that, people could read each other's files.",
             'Start it with sudo, or set host = "127.0.0.1" in class.toml to try it alone.',
