@@ -70,9 +70,9 @@ def judged(way: str, one: ShopQuestion, index: DocumentIndex, row: dict[str, Any
 
 
 def fingerprint(name: str, way: str, index: DocumentIndex, one: ShopQuestion) -> str:
-    """A mark of all that an answer and its verdict depend on."""
+    """A mark of all that the answer depends on."""
     gguf = catalog.card(name).gguf
-    said: list[Any] = [gguf and gguf.sha256, way, one.question, one.accepts, answers.MOST_NEW_TOKENS]
+    said: list[Any] = [gguf and gguf.sha256, way, one.question, answers.MOST_NEW_TOKENS]
     if way == WAYS[0]:
         hits = index.search(one.question, questions.PASSAGES, questions.SEARCHED_BY)
         near = answers.near_enough(hits)

@@ -29,6 +29,9 @@ NOT_IN_DOCUMENTS = "I don't know: the documents say nothing about that."
 #: lies lower.
 NEAREST = 0.30
 MOST_NEW_TOKENS = 60
+#: At least this share of all words of a sentence stands in its passage, the question's own among them: "we sell sofas
+#: online only", to a shop that sells lamps online only, has two of three.
+WORDS_SHARE = 0.7
 READER = (
     "You answer a customer's question in one short sentence from the text that you are given. "
     "If the text does not say it, write: I don't know."
@@ -143,22 +146,23 @@ def sentences_of(text: str) -> Iterator[str]:
 
 
 def standing_in(sentence: str, question: str, passages: Sequence[Passage]) -> Passage | None:
-    """The passage that a sentence stands in: all its numbers, and nearly all its words that the question has not.
+    """The passage that a sentence stands in: all its numbers, most of its words, nearly all that the question has not.
 
     A sentence that only says the question's own words again stands nowhere: agreeing is no source.
     """
     words = _stems(sentence)
     new = words - _stems(question)
-    if not new:
-        return None
     best, best_share = None, 0.0
     for passage in passages:
         known = _stems(passage.searched)
-        if all(word in known for word in words if word.isdigit()):
-            share = sum(word in known for word in new) / len(new)
-            if share > best_share:
-                best, best_share = passage, share
-    return best if best_share >= GROUNDED_SHARE else None
+        numbered = all(word in known for word in words if word.isdigit())
+        if new and numbered and _share(new, known) >= GROUNDED_SHARE and _share(words, known) > best_share:
+            best, best_share = passage, _share(words, known)
+    return best if best_share >= WORDS_SHARE else None
+
+
+def _share(words: set[str], known: set[str]) -> float:
+    return sum(word in known for word in words) / len(words)
 
 
 def _stems(text: str) -> set[str]:

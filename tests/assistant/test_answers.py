@@ -68,6 +68,7 @@ def test_the_chat_keeps_its_own_history():
         ("Orders are returned within sixty days.", None),
         ("You may keep it long.", None),  # nothing but the question's words
         ("Within 30 days of delivery.", PERIOD),
+        ("You may keep sofas unused.", None),  # one word of the passage, and a claim of its own
     ],
 )
 def test_a_sentence_stands_in_a_passage_by_its_numbers_and_its_words(sentence, stands):

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-468]_*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-4689]_*.ipynb"))
 LESSONS = sorted((ROOT / "lessons").glob("0[0-3]_*.md"))
 #: Words of the field that a beginner cannot guess; each is set off where it is explained.
 TERMS = ("entropy", "harness", "cloze", "F1", "GGUF", "heads?", "gradient", "backpropagation", "KV cache", "perplexity")

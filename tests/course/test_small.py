@@ -33,7 +33,7 @@ def test_a_larger_rung_is_no_rung_where_its_file_is_not() -> None:
 @pytest.mark.nightly
 @pytest.mark.engine
 @pytest.mark.usefixtures("only_the_smallest")
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "07", "08"])
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09"])
 def test_a_notebook_runs_to_its_end_on_the_smallest_model(number: str) -> None:
     (path,) = execute.chosen([number])
     assert execute.execute(path).failure == ""
