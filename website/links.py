@@ -1,4 +1,4 @@
-"""What a built site must not do: reach outside by itself, or link to what is not there."""
+"""What a built site must not do: reach outside by itself, link to what is not there, show a picture without words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ OUTSIDE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 #: Kinds of <link> that name an address and load nothing.
 NAMES_ONLY = {"canonical", "alternate", "author", "license"}
 
+#: What tells a picture is a sentence, not a title.
+FEWEST_WORDS = 6
+
 
 class PageReader(HTMLParser):
     """What one page loads, links to, and can be linked at."""
@@ -23,11 +26,14 @@ class PageReader(HTMLParser):
         self.loads: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.silent: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Takes down what a tag loads, links to or names."""
         given = {name: value or "" for name, value in attrs}
+        if tag == "img" and len(given.get("alt", "").split()) < FEWEST_WORDS:
+            self.silent.append(given.get("src", ""))
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         for name, value in given.items():
             if (tag, name) in LOADED and given.get("rel") not in NAMES_ONLY:
@@ -46,6 +52,9 @@ def faults(site: Path) -> list[str]:
     found = [f"{path.relative_to(site)} loads {load}" for path, page in pages.items() for load in outside(page)]
     found += [
         f"{path.relative_to(site)} loads by its style {load}" for path in site.rglob("*.css") for load in styles(path)
+    ]
+    found += [
+        f"{path.relative_to(site)} shows {one} without words" for path, page in pages.items() for one in page.silent
     ]
     return found + [f"{path.relative_to(site)} links to {link}" for path in pages for link in broken(path, pages)]
 

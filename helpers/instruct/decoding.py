@@ -13,8 +13,10 @@ positions, which is stored with the notebook, and then the sliders, which are no
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -262,11 +264,14 @@ def explorer(logits: Any, decode: Callable[[int], str], seen: Iterable[int] = ()
             1.0, min=1, max=2, step=0.1, description="repetition penalty", **options
         ),
     }
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="640px"))
+    picture = ipywidgets.HTML()  # an Image widget takes no words for those who cannot see it
 
     def redraw(_: Any = None) -> None:
         chosen = Sampling(**{name: slider.value for name, slider in sliders.items()})
-        picture.value = _png(position(logits, decode, chosen, seen, rows=rows))
+        drawn = b64encode(_png(position(logits, decode, chosen, seen, rows=rows))).decode()
+        told = escape(f"Bars of the likeliest next tokens: {describe_position(logits, chosen, seen)}.")
+        style = "width:640px;max-width:100%"
+        picture.value = f'<img style="{style}" alt="{told}" src="data:image/png;base64,{drawn}">'
 
     for slider in sliders.values():
         slider.observe(redraw, "value")

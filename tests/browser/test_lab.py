@@ -10,6 +10,7 @@ import pytest
 
 from browser_pages import IDLE, opened, run_all
 from helpers.data import ROOT
+from waiting import until
 
 pytestmark = pytest.mark.engine
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -63,12 +64,13 @@ def test_the_chat_box_answers_stops_within_two_seconds_and_goes_on(page: Any) ->
 
 
 def test_a_slider_moves_the_distribution_by_keys_alone(page: Any) -> None:
-    picture, before = cell(page, 6).locator("img"), cell(page, 6).locator("img").get_attribute("src")
+    picture = cell(page, 6).locator("img")
+    before = picture.get_attribute("src")
     handle = cell(page, 6).locator(".noUi-handle").first
     handle.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("([one, old]) => one.src !== old", arg=[picture.element_handle(), before])
+    assert until(lambda: picture.get_attribute("src") != before, 30)
 
 
 @pytest.mark.parametrize("width", [1200, 800])

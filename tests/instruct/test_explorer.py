@@ -19,15 +19,19 @@ def widget():
 
 @pytest.mark.parametrize(("slider", "value"), [(0, 0.4), (1, 3), (2, 0.5), (3, 1.5)])
 def test_every_slider_redraws_the_picture(widget, slider, value):
-    before = bytes(widget.children[-1].value)
+    before = widget.children[-1].value
     widget.children[slider].value = value
-    assert bytes(widget.children[-1].value) != before
-    assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
+    assert widget.children[-1].value != before
+
+
+def test_the_picture_is_told_in_words_that_follow_the_sliders(widget):
+    widget.children[1].value = 3
+    assert 'alt="Bars of the likeliest next tokens: 3 tokens left' in widget.children[-1].value
 
 
 def test_temperature_zero_can_be_chosen(widget):
     widget.children[0].value = 0.0
-    assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
+    assert "data:image/png;base64,iVBORw0KGgo" in widget.children[-1].value
 
 
 def test_the_bars_are_the_table():

@@ -93,12 +93,14 @@ def test_what_reaches_outside_and_what_leads_nowhere_is_found(tmp_path: Path) ->
     (tmp_path / "a.html").write_text(
         '<script src="https://cdn.example/x.js"></script><a href="https://example.org">fine</a>'
         '<a href="b.html#there">fine</a><a href="b.html#gone">x</a><a href="c.html">x</a>'
+        '<img src="b.html" alt="a title">'
     )
     (tmp_path / "b.html").write_text('<p id="there">')
     (tmp_path / "s.css").write_text("a { background: url('//fonts.example/f.woff') }")
     assert links.faults(tmp_path) == [
         "a.html loads https://cdn.example/x.js",
         "s.css loads by its style //fonts.example/f.woff",
+        "a.html shows b.html without words",
         "a.html links to b.html#gone",
         "a.html links to c.html",
     ]

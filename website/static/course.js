@@ -51,12 +51,22 @@ async function diagrams() {
   new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 }
 
+// What the theme leaves without a name for those who hear a page: the arrows of its contents, and its search button.
+function nameTheme() {
+  document.querySelectorAll("nav summary").forEach((one) => {
+    const link = one.closest("li")?.querySelector("a");
+    if (link && !one.textContent.trim()) one.setAttribute("aria-label", link.textContent.trim());
+  });
+  document.querySelectorAll(".search-button-field").forEach((one) => one.removeAttribute("aria-label"));
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("table.sortable").forEach(sortable);
   // A region that scrolls has to be reachable by keys.
   document.querySelectorAll(".bd-article pre, .output.text_html, .pst-scrollable-table-container").forEach((one) => {
     if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
   });
+  nameTheme();
   diagrams();
   if (document.querySelector("[data-tool]")) load("tools.js");
 });
