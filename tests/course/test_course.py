@@ -547,6 +547,28 @@ def test_lab_opens_on_loopback_and_keeps_its_token_off_the_command_line(
     assert not any(more["JUPYTER_TOKEN"] in str(part) for part in command)
 
 
+def test_lab_asks_no_news_wraps_code_and_keeps_a_width(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = clone / ".venv" / "packages"
+    course.dress_lab(packages)
+    settings = json.loads((clone / ".venv/share/jupyter/lab/settings/overrides.json").read_text(encoding="utf-8"))
+    assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+    assert settings["@jupyterlab/notebook-extension:tracker"]["codeCellConfig"]["lineWrap"] is True
+    assert "max-width" in (packages / "jupyter_server/static/custom/custom.css").read_text(encoding="utf-8")
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("it wrote what was there"))
+    course.dress_lab(packages)
+
+
+def test_lab_opens_the_notebooks_of_another_language_once_they_are_written(
+    clone: Path, main: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(course, "prepare", lambda **_: Path("python"))
+    monkeypatch.setattr(course, "call", lambda command, **_: calls.append(command) or 0)
+    assert main("lab", "--no-browser", "--small", "--language", "sv") == 0
+    assert calls[0][1:] == ["-m", "helpers.course.translation", "--language", "sv", "make"]
+    assert "lab/tree/notebooks/sv/00_start.ipynb?" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["lab", "setup"])
 def test_the_engines_are_asked_for_by_name(
     command: str, clone: Path, main: Callable[..., int], monkeypatch: pytest.MonkeyPatch

@@ -132,3 +132,5 @@ def test_without_npm_the_next_step_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_the_site_builds_without_a_warning_and_reaches_nothing_outside() -> None:
     done = subprocess.run([sys.executable, "-m", "website.build"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+    lesson = (build.SITE / "html" / "en" / "lessons" / "00_start.html").read_text(encoding="utf-8")
+    assert all(part in lesson for part in ('class="term', 'class="mermaid"', 'href="../../sv/lessons/00_start.html"'))
