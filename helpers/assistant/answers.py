@@ -142,7 +142,7 @@ def sentences_of(text: str) -> Iterator[str]:
     >>> [*sentences_of("It costs 24.50 euros. Free above 60!")]
     ['It costs 24.50 euros.', 'Free above 60!']
     """
-    yield from (part.strip(" -*") for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip(" -*"))
+    yield from (part.strip(" -*") for part in re.split(r"(?<=[.!?])\s+(?![a-z])|\n+", text) if part.strip(" -*"))
 
 
 def standing_in(sentence: str, question: str, passages: Sequence[Passage]) -> Passage | None:
