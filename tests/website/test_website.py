@@ -106,7 +106,7 @@ def test_what_reaches_outside_and_what_leads_nowhere_is_found(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.fault("files")
+@pytest.mark.fault("set-up")
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a shell script")
 def test_a_script_of_others_that_is_not_what_was_promised_is_thrown_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
