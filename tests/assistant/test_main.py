@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +37,11 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(home: Path) -> Iterator[str]:
-    """The address of a page for the shop, whose program then ends at Ctrl+C and takes its note away."""
-    command = [sys.executable, "-m", "helpers.assistant", str(SHOP), "--model", "smollm2-135m"]
+    """The address of a page for one document, whose program then ends at Ctrl+C and takes its note away."""
+    folder = home.parent / "papers"
+    folder.mkdir()
+    shutil.copy(SHOP / "returns.md", folder)
+    command = [sys.executable, "-m", "helpers.assistant", str(folder), "--model", "smollm2-135m"]
     environment = {**os.environ, "SLM_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     note = home / "assistant" / "page.txt"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
@@ -57,13 +61,14 @@ def test_a_folder_is_served_and_asked(page: str) -> None:
     address, _, key = page.partition("#")
     with httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=120) as client:
         about = client.get("/about").json()
-        assert (about["folder"], about["documents"], about["left_out"]) == ("shop", 10, [])
+        assert (about["folder"], about["documents"], about["left_out"]) == ("papers", 1, [])
         lines = client.post("/ask", json={"question": "How long is the warranty?"}).text.splitlines()
     last = json.loads(lines[-1])
     assert last["passages"][0]["place"] == "returns.md, Returns › Warranty"
     assert last["gate"] in ("answered", "ungrounded", "the model")
 
 
+@pytest.mark.nightly
 @pytest.mark.engine
 def test_its_search_is_there_for_other_programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLM_HOME", str(home))
