@@ -219,9 +219,9 @@ def _copied(answer: Any) -> Response:
     return Response(answer.content, answer.status_code, headers=_headers(answer), media_type=kind)
 
 
-def die_with_parent() -> None:
-    """Ends this process when the one that started it is gone, also when that was killed (Linux, prctl)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+def die_with_parent(by: int = signal.SIGKILL) -> None:
+    """Ends this process, by a signal, when the one that started it is gone, or was killed (Linux, prctl)."""
+    ctypes.CDLL(None).prctl(1, by)
 
 
 def start_server(folder: ClassFolder, python: str, stack: ExitStack) -> tuple[str, str, subprocess.Popen[bytes]]:
@@ -284,7 +284,9 @@ async def _bound(host: str, port: int) -> socket.socket:
 
 def main() -> None:
     """The service's process: `python -m helpers.classroom.gateway COURSE_PYTHON`."""
-    die_with_parent()
+    die_with_parent(signal.SIGTERM)
+    # uvicorn ends politely at this signal and then raises it again: what it started is still to be ended then.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     asyncio.run(serve_gateway(ClassFolder(), sys.argv[1]))
 
 

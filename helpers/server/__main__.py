@@ -13,7 +13,7 @@ import json
 import secrets
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 
 from helpers.backends.providers import leave_note, running_note, server_note
@@ -74,9 +74,10 @@ def class_keys(file: Path, students: int = 0, **limits: int | None) -> list[Gues
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     asked = _arguments(arguments)
-    stop = threading.Event()
+    # A list and no Event: a handler that sets an Event while this thread waits for it may wait for itself, forever.
+    stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: stopped.append(number))
     options = vars(asked)
     limits = {"requests_per_minute": options.pop("per_minute"), "at_once": options.pop("at_once")}
     keys, students = options.pop("keys"), options.pop("students")
@@ -91,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with server, leave_note(server.owner, server.run):
         print(told(server, keys, shown=sys.stdout.isatty()), flush=True)
-        while server.is_running() and not stop.wait(0.5):
-            pass
+        while server.is_running() and not stopped:
+            time.sleep(0.2)
     return 0
 
 

@@ -119,7 +119,12 @@ def test_a_hub_that_was_killed_knows_its_people_and_their_servers_run_on(
     hub: HubHere, people: dict[str, Visitor]
 ) -> None:
     before = server_of(people["chen"]).pid
+    assert hub.process is not None
+    children = psutil.Process(hub.process.pid).children(recursive=True)
+    services = [one for one in children if "helpers." in " ".join(one.cmdline())]
     hub.kill()
+    assert len(services) == 3  # the service, the model server, and what it computes with
+    until(lambda: not [one for one in services if one.is_running() and one.status() != "zombie"])
     hub.start()
     assert people["chen"].is_running()
     assert server_of(people["chen"]).pid == before
