@@ -13,11 +13,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 import websocket
 
@@ -81,6 +82,7 @@ class HubHere:
         hub.share(self.folder, self.python)
         self.process: subprocess.Popen[bytes] | None = None
         self.visitors: list[Visitor] = []
+        self.left: list[psutil.Process] = []
 
     def start(self) -> HubHere:
         """Starts it and waits until it and the model server's service answer."""
@@ -108,6 +110,7 @@ class HubHere:
     def kill(self) -> None:
         """Kills the Hub alone, as the system would that has no memory left."""
         assert self.process is not None
+        self.left += psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
 
@@ -120,6 +123,9 @@ class HubHere:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
             self.process.wait(60)
+        for one in self.left:  # what a killed Hub left behind, its culler too
+            with suppress(psutil.Error):
+                one.kill()
         for visitor in self.visitors:
             visitor.http.close()
 
