@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -92,6 +93,19 @@ def refuse_unsafe(folder: ClassFolder, python: str) -> None:
         )
 
 
+def refuse_taken(host: str, port: int) -> None:
+    """Refuses a start where one of the class's four ports is taken: the Hub would end in a trace."""
+    for place, number in ((host, port), *(("127.0.0.1", port + further) for further in (1, 2, 3))):
+        family = socket.AF_INET6 if ":" in place else socket.AF_INET
+        try:
+            socket.create_server((place, number), family=family).close()
+        except OSError as error:
+            raise InvalidInput(
+                f"The class cannot have port {number}: {error.strerror}.",
+                "End what is there, perhaps an earlier Hub, or set another port in class.toml; the class takes four.",
+            ) from error
+
+
 def run_hub(folder: ClassFolder, python: str = sys.executable) -> int:
     """Starts the Hub and stays until it ends; its exit status."""
     environments.ensure("hub")
@@ -101,6 +115,7 @@ def run_hub(folder: ClassFolder, python: str = sys.executable) -> int:
     chosen = folder.chosen
     if not folder.people():
         raise InvalidInput("Nobody is in this class yet.", "python3 course.py class people NAME …")
+    refuse_taken(chosen.host, chosen.port)
     scheme = "https" if chosen.certificate else "http"
     print(f"The class is at {scheme}://{chosen.host}:{chosen.port}, {len(folder.people())} people. Ctrl+C ends it.")
     if folder.at("pins.csv").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_other_systems_are_told_what_to_do_instead(folder: ClassFolder, monkeypa
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(InvalidInput, match="Linux"):
         hub.refuse_unsafe(folder, sys.executable)
+
+
+@pytest.mark.parametrize("further", [0, 3])
+def test_a_taken_port_is_told_before_the_hub_starts(further: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(InvalidInput, match="cannot have port"):
+            hub.refuse_taken("127.0.0.1", number - further)
 
 
 def test_only_models_are_shared_and_no_note_with_a_key(
