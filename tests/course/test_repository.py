@@ -97,6 +97,12 @@ def test_every_solution_belongs_to_a_notebook() -> None:
     assert {path.stem for path in (ROOT / "solutions").glob("[0-9]*.py")} <= {path.stem for path in NOTEBOOKS}
 
 
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """Pytest imports a file of tests by its name alone: of two that are named alike it refuses the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_a_notebook_with_exercises_has_solutions() -> None:
     def lacks(path: Path) -> str:
         exercises = [cell for cell in cells(path, "markdown") if re.search(r"(?m)^#+ .*\bExercise\b", cell.source)]
