@@ -27,9 +27,9 @@ from helpers.data import ROOT
 
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
-#: Unit tests wait for processes and servers in a third of their time: a third process fills two cores of 8 GB, and a
-#: fourth what the third leaves, where there is memory for it. Each holds up to 2 GiB.
-MEMORY_FOR_FOUR_GIB = 12
+#: Unit tests wait for processes and servers in a third of their time, so more processes than two fill two cores; each
+#: holds up to 3.4 GiB. So many GiB of memory, so many processes.
+MEMORY_FOR_PROCESSES = ((16, "4"), (12, "3"), (0, "2"))
 #: Plugins whose import takes seconds in each process, for tests that use neither.
 BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
@@ -61,7 +61,8 @@ def unit_and_notebooks(quick: bool = False, nightly: bool = False) -> list[Proof
     """The unit tests, then the notebooks."""
     left_out = [*(["engine"] if quick else []), *([] if nightly else ["nightly"])]
     chosen = " and ".join(f"not {marker}" for marker in left_out)
-    processes = "4" if machine.memory_gib() >= MEMORY_FOR_FOUR_GIB else "3"
+    here = machine.memory_gib()
+    processes = next(count for least, count in MEMORY_FOR_PROCESSES if here >= least)
     spread = ["-n", processes, "--dist", "loadscope"]
     unit = ProofStep("unit tests", [*PYTHON, "pytest", "-m", chosen, *BARE, *spread], STILL | ONE_THREAD)
     return [unit] if quick else [unit, *notebooks()]
