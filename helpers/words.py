@@ -1,4 +1,7 @@
-"""The words of a text in any script: where a language writes no spaces between them, each character counts as one."""
+"""The words of a text in any script: where a language writes no spaces between them, each character counts as one.
+
+And the English words that numbers are spelt with.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,13 @@ _WITHOUT_SPACES = (
     "\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _WORD = rf"[{_WITHOUT_SPACES}]|[^\W{_WITHOUT_SPACES}]+"
+
+#: Zero to nineteen, and the tens from zero to ninety: a word's place is its number.
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
 def words(text: str, *, signs: bool = False) -> list[str]:

@@ -22,6 +22,7 @@ from helpers.chat import Chat
 from helpers.instruct.faq import GROUNDED_SHARE
 from helpers.instruct.search import content_words
 from helpers.records import Reply
+from helpers.words import NUMBER_WORDS, TENS
 
 AnswerGate = Literal["answered", "nothing near", "the model", "ungrounded"]
 NOT_IN_DOCUMENTS = "I don't know: the documents say nothing about that."
@@ -44,13 +45,8 @@ REFUSAL = re.compile(
     r"|\bno (?:mention|information)|\bnot (?:\w+ )?(?:mentioned|specified|provided|stated)|\bunable to",
     re.IGNORECASE,
 )
-UNITS_IN_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-TENS_IN_WORDS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-NUMERALS = {word: number for number, word in enumerate(UNITS_IN_WORDS)}
-NUMERALS |= {word: 10 * number for number, word in enumerate(TENS_IN_WORDS, start=2)}
+NUMERALS = {word: number for number, word in enumerate(NUMBER_WORDS)}
+NUMERALS |= {word: 10 * number for number, word in enumerate(TENS) if number}
 #: What is cut off a word, and how much of its beginning then counts: returned is return, and delivery deliver.
 ENDINGS, STEM_LETTERS = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|ly)$"), 5
 

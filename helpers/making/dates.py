@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.errors import InvalidInput
 from helpers.records import Turn
+from helpers.words import NUMBER_WORDS, TENS
 
 if TYPE_CHECKING:
     from helpers.chat import Chat
 
 
 MONTHS = ("January February March April May June July August September October November December").split()
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
     "sixteenth seventeenth eighteenth nineteenth twentieth"
