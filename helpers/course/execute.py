@@ -141,10 +141,12 @@ def _children() -> list[psutil.Process]:
 
 
 def _gib(processes: Iterable[psutil.Process]) -> float:
-    total = 0
+    total, own = 0, psutil.Process().cmdline()
     for child in processes:
         try:
-            total += child.memory_info().rss
+            # Between fork and exec a child is a view of this process and shows this process's memory as its own.
+            if child.cmdline() != own:
+                total += child.memory_info().rss
         except psutil.Error:  # it has just ended
             continue
     return total / GIB

@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,24 @@ def test_what_runs_beside_the_kernel_is_not_counted_as_its_memory(tmp_path: Path
         peak = execute.execute(path).peak_memory_gib
         beside.kill()
     assert peak < 0.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows starts a program without a copy of the starter")
+def test_a_child_that_is_still_a_copy_of_this_process_counts_nothing() -> None:
+    waits, goes_on = os.pipe()
+    starter = threading.Thread(
+        target=lambda: subprocess.run([sys.executable, "-c", ""], check=True, preexec_fn=lambda: os.read(waits, 1))
+    )
+    before = set(execute._children())
+    starter.start()
+    while not (copy := set(execute._children()) - before):
+        time.sleep(0.01)
+    counted = execute._gib(copy)
+    os.write(goes_on, b"x")
+    starter.join()
+    os.close(waits)
+    os.close(goes_on)
+    assert counted == 0
 
 
 def test_a_failing_cell_is_shown_with_its_source_and_error(printed: str) -> None:
