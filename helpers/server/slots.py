@@ -15,6 +15,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from helpers.backends import llamacpp
 from helpers.errors import ContextOverflow, CourseError, EngineFault, InvalidInput
 from helpers.models import templates
 from helpers.records import ModelCard
@@ -39,6 +40,7 @@ class LlamaServer:
         options.model.path = path
         options.n_parallel, options.n_ctx = slots, slots * context
         options.cache_ram_mib = 0  # else prompts that left their slot are kept in memory, up to 8 GiB
+        options.fit_params = llamacpp.has_gpu()
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
         options.verbosity, options.ui = -1, False
         key = secrets.token_urlsafe(16)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
 import ollama_stand_in
-from helpers.backends import Backend, engine_for, engines
+from helpers.backends import Backend, engine_for, engines, llamacpp
 from helpers.chat import Chat, open_chat
 from helpers.errors import BackendUnavailable, InvalidInput, UnsupportedOption
 from helpers.records import ModelCard, Picture, Prompt, Sampling, Turn
@@ -165,6 +166,18 @@ def test_repetition_penalty_is_the_same_on_both(computing: list[Chat]) -> None:
 def test_empty_prompt_is_a_sentence(llama: Backend) -> None:
     with pytest.raises(InvalidInput, match="empty"):
         list(llama.generate(Prompt((), ()), Sampling()))
+
+
+@pytest.mark.parametrize("kind", ["CPU", "GPU", "IGPU"])
+def test_llamacpp_reads_a_file_twice_only_for_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import xllamacpp
+
+    found = {"type": getattr(xllamacpp.ggml_backend_dev_type, f"GGML_BACKEND_DEVICE_TYPE_{kind}")}
+    monkeypatch.setattr(xllamacpp, "get_device_info", lambda: [found])
+    monkeypatch.setattr(xllamacpp, "Server", lambda _: SimpleNamespace(listening_address="http://127.0.0.1:1"))
+    seen = []
+    llamacpp.started(__file__, context=64, adjust=seen.append)
+    assert seen[0].fit_params == (kind != "CPU")
 
 
 # Choosing
