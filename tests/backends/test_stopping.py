@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 from engines_here import opened
-from helpers.backends import Backend, echo
-from helpers.backends.streams import iterate, tokens_at_once
-from helpers.chat import Chat, Stream
+from helpers.backends import Backend, echo, llamacpp, transformers
+from helpers.backends.streams import iterate
+from helpers.chat import Chat, Stream, open_chat
 from helpers.errors import NotEnoughMemory
 from helpers.instruct.chatbox import ChatBox
 from helpers.records import ModelCard, Prompt, Sampling
 from talk import fresh
 
-LONG = "The river rises in the mountains and flows south until it reaches the sea. " * 200  # some 3,000 tokens
+#: How many tokens llama.cpp reads at once here, so that a prompt of some 600 tokens has many parts.
+AT_ONCE = 16
+LONG = "The river rises in the mountains and flows south until it reaches the sea. " * 40
 
 
 class Watched:
@@ -49,6 +51,16 @@ def watched(monkeypatch: pytest.MonkeyPatch, llama: Backend, act: Callable[[], o
     return seen
 
 
+@pytest.fixture(scope="module")
+def llama(card: ModelCard) -> Iterator[Backend]:
+    """llama.cpp, which reads in small parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llamacpp, "tokens_at_once", lambda _: AT_ONCE)
+        chat = open_chat(card.name, "llamacpp")
+    with chat:
+        yield chat.backend
+
+
 def test_llamacpp_stops_reading_when_another_thread_says_so(
     monkeypatch: pytest.MonkeyPatch, llama: Backend, card: ModelCard
 ) -> None:
@@ -58,7 +70,7 @@ def test_llamacpp_stops_reading_when_another_thread_says_so(
     assert list(stream) == []
     assert stream.reply is not None
     assert stream.reply.finish_reason == "cancelled"
-    assert seen.read[-1] <= 3 * tokens_at_once(98_362_432) < stream.reply.prompt_tokens // 2
+    assert seen.read[-1] <= 3 * AT_ONCE < stream.reply.prompt_tokens // 2
 
 
 @pytest.fixture
@@ -90,12 +102,15 @@ def test_the_chat_boxs_button_is_heard_while_a_question_is_read(
     seen = watched(monkeypatch, llama, box.stop)
     box.ask(LONG)
     box.wait()
-    assert seen.read[-1] <= 3 * tokens_at_once(98_362_432)
+    assert seen.read[-1] <= 3 * AT_ONCE
     assert "ended by: cancelled" in box.page
 
 
-def test_a_prompt_read_in_parts_is_the_same_prompt(llama: Backend, reference: Backend, card: ModelCard) -> None:
-    # Longer than one part of either engine; the answer's lead over the next likeliest is 1.6 nats and more.
+def test_a_prompt_read_in_parts_is_the_same_prompt(
+    monkeypatch: pytest.MonkeyPatch, llama: Backend, reference: Backend, card: ModelCard
+) -> None:
+    monkeypatch.setattr(transformers, "PREFILL_TOKENS", 64)
+    # Several parts for either engine; the answer's lead over the next likeliest is 1.6 nats and more.
     question = f"{LONG[: len(LONG) // 4]}\nWhat is the capital of Sweden?"
     answers = {fresh(engine, card, max_new_tokens=7).say(question).text for engine in (llama, reference)}
     assert len(answers) == 1

@@ -187,6 +187,7 @@ def test_killed_and_run_again_it_goes_on(
     assert not finished & set(log("begun")[begun:])
 
 
+@pytest.mark.nightly
 def test_killed_again_and_again_it_still_arrives(
     parts: ModelCard, log: Callable[[str], list[str]], tmp_path: Path
 ) -> None:

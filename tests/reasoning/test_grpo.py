@@ -65,6 +65,7 @@ def test_a_curve_has_a_row_a_step_and_the_held_out_ones_as_asked(
     assert "reward" not in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer: Any, tmp_path: Path) -> None:
     (whole := trainer(tokenizer, tmp_path)).train()
     (again := trainer(tokenizer, tmp_path)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

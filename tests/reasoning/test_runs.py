@@ -39,6 +39,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     grpo_08.main()
 
 
+@pytest.mark.nightly
 def test_each_run_is_stored_when_it_is_done_and_only_what_lacks_is_trained(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def trained_losses(monkeypatch, tmp_path, language, tokenizer, *, stopped_at=Non
     return [row["loss"] for row in rows]
 
 
+@pytest.mark.nightly
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(monkeypatch, tmp_path, language, tokenizer):
     through = trained_losses(monkeypatch, tmp_path / "a", language, tokenizer)
     monkeypatch.undo()
