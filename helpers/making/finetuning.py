@@ -114,20 +114,24 @@ def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
 
 
 def greedy_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50) -> list[str]:
-    """What the model writes for each text, greedily."""
+    """What the model writes for each text, greedily; texts of similar length are read together, to save padding."""
     import torch
 
-    written = []
+    prompts = [_prompt(tokenizer, text) for text in texts]
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    written = [""] * len(prompts)
     model.eval()
-    for start in range(0, len(texts), rows):
-        batch = _padded(tokenizer, [_prompt(tokenizer, text) for text in texts[start : start + rows]])
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        with torch.inference_mode(), _quiet():
+    with _merged(model), torch.inference_mode(), _quiet():
+        for start in range(0, len(order), rows):
+            numbers = order[start : start + rows]
+            batch = _padded(tokenizer, [prompts[number] for number in numbers])
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             ids = model.generate(
                 **batch, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
             )
-        new = ids[:, batch["input_ids"].shape[1] :]
-        written += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+            new = ids[:, batch["input_ids"].shape[1] :]
+            for number, text in zip(numbers, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+                written[number] = text.strip()
     return written
 
 
@@ -147,6 +151,19 @@ def _padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> Batch:
     ids = [[tokenizer.pad_token_id] * (longest - len(row)) + list(row) for row in rows]
     mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+@contextmanager
+def _merged(model: Any) -> Iterator[None]:
+    """Nothing, but an adapter is part of its matrices meanwhile: so the model writes in a fifth less time."""
+    adapted = hasattr(model, "merge_adapter")
+    if adapted:
+        model.merge_adapter()
+    try:
+        yield
+    finally:
+        if adapted:
+            model.unmerge_adapter()
 
 
 @contextmanager

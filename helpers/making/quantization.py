@@ -95,19 +95,15 @@ def quantized(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Ite
 
     The embedding table is left alone: it is looked up, not multiplied, and in most files keeps 8 bits.
     """
-    import torch
-
     matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
-    originals = [p.detach().clone() for p in matrices]
+    originals = [p.data for p in matrices]  # put aside, not copied
     try:
-        with torch.no_grad():
-            for parameter in matrices:
-                parameter.copy_(change(parameter.detach()))
+        for parameter in matrices:
+            parameter.data = change(parameter.detach()).to(parameter)
         yield model
     finally:
-        with torch.no_grad():
-            for parameter, original in zip(matrices, originals, strict=True):
-                parameter.copy_(original)
+        for parameter, original in zip(matrices, originals, strict=True):
+            parameter.data = original
 
 
 def megabytes(model: Any, bits_per_weight: float) -> float:

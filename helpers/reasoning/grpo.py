@@ -25,6 +25,8 @@ from helpers.reasoning.warmup import asked
 LONGEST_ANSWER = 24
 #: The held-out templates come by their kind of sum, three of each: so far apart are answers of which a text is kept.
 APART = 3
+#: Temperatures at which a model is looked at. The trainer draws at 1, so that is what the training improves.
+LOOKED_AT = {"greedy": 0.0, "drawn": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +84,15 @@ def held_shares(answers: Sequence[HeldAnswer]) -> dict[str, Any]:
     }
 
 
-def held_look(tokenizer: Any, held: Sequence[WordSum], *, told: bool = False) -> Callable[[Any], dict[str, Any]]:
-    """A function that has a model answer these problems: what `held_shares` tells of it, `greedy` and `drawn`.
-
-    Drawn at temperature 1, as the trainer draws: that is what the training improves.
-    """
+def held_look(
+    tokenizer: Any, held: Sequence[WordSum], *, told: bool = False, how: Sequence[str] = tuple(LOOKED_AT)
+) -> Callable[[Any], dict[str, Any]]:
+    """A function that has a model answer these problems: what `held_shares` tells of it, for each of `how`."""
 
     def look(model: Any) -> dict[str, Any]:
         return {
-            name: held_shares(held_answers(model, tokenizer, held, temperature=temperature, told=told))
-            for name, temperature in (("greedy", 0.0), ("drawn", 1.0))
+            name: held_shares(held_answers(model, tokenizer, held, temperature=LOOKED_AT[name], told=told))
+            for name in how
         }
 
     return look

@@ -18,8 +18,9 @@ def library(tmp_path: Path) -> Path:
     """A standard library of two modules and one topic."""
     (tmp_path / "one.py").write_text(f'"""{PROSE}"""\n\n\ndef add(a, b):\n    return a + b\n', encoding="utf-8")
     (tmp_path / "two.py").write_text("def broken(:\n", encoding="utf-8")
-    (tmp_path / "site-packages").mkdir()
-    (tmp_path / "site-packages" / "alien.py").write_text("x = 1", encoding="utf-8")
+    for alien in (tmp_path / "site-packages", tmp_path / "package" / "test"):
+        alien.mkdir(parents=True)
+        (alien / "alien.py").write_text("x = 1", encoding="utf-8")
     (tmp_path / "pydoc_data").mkdir()
     (tmp_path / "pydoc_data" / "topics.py").write_text(f'topics = {{"for": "{PROSE}"}}', encoding="utf-8")
     return tmp_path

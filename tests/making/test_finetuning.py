@@ -111,6 +111,17 @@ def test_what_is_not_there_ends_in_a_sentence(model: Any, tokenizer: Any, tmp_pa
         finetuning.answered(tokenizer, [dates.DateExample("today", "now", "odd")])
 
 
+def test_answers_come_as_asked_and_leave_the_adapter_beside_its_matrices(model: Any, tokenizer: Any) -> None:
+    adapted = finetuning.with_adapter(model)
+    for name, p in adapted.named_parameters():
+        torch.nn.init.normal_(p) if "lora_B" in name else None
+    texts, wanted = ["May the third, nineteen ninety-seven", "May 1"], adapted(IDS).logits
+    together = finetuning.greedy_answers(adapted, tokenizer, texts)
+    assert together == [finetuning.greedy_answers(adapted, tokenizer, [text])[0] for text in texts]
+    assert together[0] != together[1]
+    assert torch.allclose(adapted(IDS).logits, wanted, atol=1e-4)
+
+
 def test_answers_are_read_and_judged(model: Any, tokenizer: Any) -> None:
     held = dates.examples(1, 3)[1]
     given = finetuning.greedy_answers(model, tokenizer, [e.text for e in held])

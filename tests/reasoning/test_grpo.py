@@ -94,6 +94,11 @@ def test_drawn_answers_are_the_same_again_and_leave_other_draws_alone(tokenizer:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_only_what_is_asked_for_is_looked_at(tokenizer: Any) -> None:
+    looked = grpo.held_look(tokenizer, HELD, how=["drawn"])(tiny_llama())
+    assert looked == {"drawn": grpo.held_shares(grpo.held_answers(tiny_llama(), tokenizer, HELD, temperature=1.0))}
+
+
 def test_without_problems_nothing_is_answered(tokenizer: Any) -> None:
     with pytest.raises(InvalidInput, match="no problems"):
         grpo.held_answers(tiny_llama(), tokenizer, [])

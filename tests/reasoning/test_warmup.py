@@ -56,6 +56,11 @@ def test_a_few_steps_make_worked_answers_likelier(tokenizer: Any) -> None:
     assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
 
 
+def test_the_loss_is_that_of_all_positions_of_which_only_answers_count(tokenizer: Any) -> None:
+    model, batch = tiny_llama(), warmup.worked_batches(tokenizer, PROBLEMS, rows=6)(0)
+    assert torch.allclose(warmup.worked_loss(model, batch), model(**batch).loss)
+
+
 def test_without_steps_the_model_is_as_it_was(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     base, ids = tiny_llama(), torch.tensor([[5, 6, 7]])
     monkeypatch.setattr(warmup, "UPPER_LAYERS", range(1, 2))
