@@ -13,6 +13,9 @@ from html import escape
 from helpers.chat import Chat, Stream
 from helpers.records import Reply, Turn
 
+#: A page sends what was typed last only when the kernel has taken what came before it, so after the key that ends it.
+SETTLED_SECONDS = 0.2
+
 
 def transcript(turns: Sequence[Turn], note: str = "") -> str:
     """A conversation as HTML: every text escaped, so that what a model writes is shown and never run."""
@@ -39,6 +42,7 @@ class ChatBox:
         self._stopping = threading.Event()
         self._stream: Stream | None = None
         self._thread: threading.Thread | None = None
+        self._typed: threading.Timer | None = None
         self._page = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%"))
         frame = ipywidgets.Layout(height="300px", overflow="auto", border="1px solid #CCCCCC", padding="4px")
         frame.flex_flow = "column-reverse"  # what a browser scrolls from its end, so the newest words stay in view
@@ -47,8 +51,8 @@ class ChatBox:
             ipywidgets.Button(description=name, layout={"width": "6em"}) for name in ("Send", "Stop", "Clear")
         )
         self.text.on_msg(self._entered)
-        self.send.on_click(lambda _: self.ask(self.text.value))
-        self.stop_button.on_click(lambda _: self.stop())
+        self.send.on_click(lambda _: self._read())
+        self.stop_button.on_click(lambda _: self._halt())
         self.clear.on_click(lambda _: self.forget())
         buttons = ipywidgets.HBox([self.text, self.send, self.stop_button, self.clear])
         self.widget = ipywidgets.VBox([ipywidgets.VBox([self._page], layout=frame), buttons])
@@ -88,12 +92,25 @@ class ChatBox:
 
     def wait(self, seconds: float | None = None) -> None:
         """Blocks until the answer is written."""
+        if self._typed is not None:
+            self._typed.join(seconds)
         if self._thread is not None:
             self._thread.join(seconds)
 
     def _entered(self, _: object, content: Mapping[str, object], __: object) -> None:
         if content.get("event") == "submit":  # what a text field sends when Enter is pressed
-            self.ask(self.text.value)
+            self._read()
+
+    def _read(self) -> None:
+        """Asks what is typed. A button that goes grey loses the keyboard, so this is where it goes on."""
+        self.text.focus()
+        self._typed = threading.Timer(SETTLED_SECONDS, lambda: self.ask(self.text.value))
+        self._typed.daemon = True
+        self._typed.start()
+
+    def _halt(self) -> None:
+        self.stop()
+        self.text.focus()
 
     def _answer(self, question: str) -> None:
         before = [*self.chat.history, Turn("user", question)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from browser_pages import IDLE, opened, run_all
+from browser_pages import IDLE, focused, opened, run_all, tabbed
 from helpers.data import ROOT
 from waiting import until
 
@@ -61,6 +61,25 @@ def test_the_chat_box_answers_stops_within_two_seconds_and_goes_on(page: Any) ->
     text.fill("What is the capital of Sweden?")
     text.press("Enter")
     box.get_by_text("The capital of Sweden is Stockholm").wait_for()
+
+
+def test_the_chat_box_is_used_by_keys_alone(page: Any) -> None:
+    box, keys, writes = cell(page, 5), page.keyboard, cell(page, 5).get_by_text("writing …")
+    cell(page, 4).focus()  # where somebody stands who came down the notebook
+    keys.press("ArrowDown")
+    tabbed(page, "input.widget-input", most=5)
+    keys.type("Tell me a long story about the sea.")
+    tabbed(page, "button", most=1)
+    keys.press("Space")  # Send, which goes grey while the box writes
+    writes.wait_for()
+    assert until(lambda: focused(page, "input.widget-input"), 10)
+    tabbed(page, "button", most=1)
+    keys.press("Enter")
+    writes.wait_for(state="detached", timeout=5_000)
+    assert until(lambda: focused(page, "input.widget-input"), 10)
+    keys.type("Which colours has the sea?")
+    keys.press("Enter")
+    box.get_by_text("Which colours has the sea?").wait_for()
 
 
 def test_a_slider_moves_the_distribution_by_keys_alone(page: Any) -> None:

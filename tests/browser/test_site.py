@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from browser_pages import opened, run_all
+from browser_pages import focused, keyboard_faults, opened, run_all, tabbed
 from website import build
 
 pytestmark = [pytest.mark.engine, pytest.mark.nightly]
@@ -64,6 +64,72 @@ def test_the_language_and_the_theme_change_and_the_page_stays(browser: Any, site
     page.close()
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("name", "theme", "width"),
+    [("en/try", "light", 1200), ("en/models", "dark", 1200), ("sv/notebooks/01_slm_vs_llm", "dark", 390)],
+)
+def test_the_keyboard_comes_to_every_control_and_is_seen_there(
+    name: str, theme: str, width: int, browser: Any, site: str
+) -> None:
+    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900})
+    page.goto(f"{site}/{name}.html", wait_until="networkidle")
+    assert keyboard_faults(page) == []
+    page.close()
+
+
+def test_a_word_is_found_and_the_language_and_theme_change_by_keys_alone(browser: Any, site: str) -> None:
+    page = browser.new_page(color_scheme="light")
+    page.goto(f"{site}/en/lessons/00_start.html", wait_until="networkidle")
+    tabbed(page, ".search-button-field")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.matches('dialog input')")
+    page.keyboard.type("quantization")
+    page.keyboard.press("Enter")
+    page.wait_for_load_state("networkidle")
+    tabbed(page, "#search-results a")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda address: "search" not in address)
+    tabbed(page, "a.language")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/sv/**")
+    tabbed(page, ".theme-switch-button")
+    for key in ("Enter", *["ArrowDown"] * 3, "Enter"):
+        page.keyboard.press(key)
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert focused(page, ".theme-switch-button")
+    page.close()
+
+
+def test_a_solution_unfolds_and_folds_and_the_next_page_comes_by_keys_alone(browser: Any, site: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/en/notebooks/00_start.html", wait_until="networkidle")
+    tabbed(page, "article summary")
+    for key, is_open in (("Enter", True), ("Space", False)):
+        page.keyboard.press(key)
+        assert page.evaluate("() => document.activeElement.parentElement.open") is is_open
+    tabbed(page, "a.right-next")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/lessons/01_slm_vs_llm.html")
+    page.close()
+
+
+def test_a_phones_contents_open_and_close_by_keys_alone(browser: Any, site: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"{site}/sv/lessons/00_start.html", wait_until="networkidle")
+    tabbed(page, ".primary-toggle")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.matches('dialog[open] a')")
+    page.keyboard.press("Escape")
+    page.locator("dialog[open]").wait_for(state="detached")
+    assert focused(page, ".primary-toggle")
+    page.keyboard.press("Enter")
+    tabbed(page, "dialog[open] a[href$='try.html']")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/sv/try.html")
+    page.close()
+
+
 @pytest.mark.parametrize("width", [1200, 800, 390])
 @pytest.mark.parametrize("name", ["index", "try", "models", "notebooks/00_start", "lessons/01_slm_vs_llm"])
 def test_a_page_fits_a_laptop_and_a_phone(name: str, width: int, browser: Any, site: str) -> None:
@@ -74,7 +140,7 @@ def test_a_page_fits_a_laptop_and_a_phone(name: str, width: int, browser: Any, s
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("language", "theme"), [("en", "light"), ("en", "dark"), ("sv", "light")])
+@pytest.mark.parametrize(("language", "theme"), [(code, theme) for code in ("en", "sv") for theme in ("light", "dark")])
 def test_axe_finds_nothing_serious_on_any_page(language: str, theme: str, browser: Any, site: str, axe: str) -> None:
     folder = build.SITE / "html" / language
     page = browser.new_page(color_scheme=theme)

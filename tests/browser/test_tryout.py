@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from browser_pages import focused, keyboard_faults, tabbed
 from helpers import anatomy, catalog
 from helpers.models import sources
 from website import tools
@@ -59,6 +60,31 @@ def test_the_shares_are_a_whole_at_every_temperature_and_a_choice_is_written(pag
         assert sum(shares) == pytest.approx(100, abs=0.6)
     box.locator("button.choice").first.press("Enter")
     assert box.locator("p").first.inner_text() == "The capital of Sweden is Stockholm"
+
+
+def test_the_tools_are_used_by_keys_alone(page: Any) -> None:
+    box, keys = page.locator("[data-tool=explorer]"), page.keyboard
+    tabbed(page, "[data-tool=explorer] input")
+    keys.press("Home")
+    shares = box.locator(".share").all_inner_texts()
+    keys.press("ArrowRight")
+    assert box.locator("output").inner_text() == "0.4"
+    assert box.locator(".share").all_inner_texts() != shares
+    tabbed(page, "button.choice")
+    while focused(page, "button.choice"):  # each choice goes on to the next, and the last to the way back
+        keys.press("Space")
+    keys.press("Enter")
+    assert box.locator("p").first.inner_text() == "The capital of Sweden is"
+    tabbed(page, "textarea")
+    keys.press("Control+A")
+    keys.type("Hi there")
+    assert page.locator(".token").all_inner_texts() == ["Hi", "·there"]
+
+
+def test_the_keyboard_comes_to_every_control_of_the_tools_and_is_seen_there(page: Any) -> None:
+    page.reload()
+    page.wait_for_selector(".token")
+    assert keyboard_faults(page) == []
 
 
 def test_the_calculator_gives_the_bound_that_the_course_computes(page: Any) -> None:

@@ -67,6 +67,24 @@ def test_the_send_button_and_the_enter_key_ask_and_empty_the_field(box):
     assert box.text.value == ""
 
 
+def test_letters_that_reach_the_kernel_after_the_enter_key_are_asked_too(box):
+    box.text.value = "What is the capital of Swe"
+    box._entered(box.text, {"event": "submit"}, [])
+    box.text.value = "What is the capital of Sweden?"
+    box.wait()
+    assert box.chat.history[-2].text == "What is the capital of Sweden?"
+
+
+def test_the_keyboard_goes_back_to_the_field_from_a_button_that_goes_grey(box, monkeypatch):
+    places = []
+    monkeypatch.setattr(box.text, "focus", lambda: places.append("field"))
+    box.text.value = "Hello"
+    box.send.click()
+    box.stop_button.click()
+    box.wait()
+    assert places == ["field", "field"]
+
+
 def test_no_question_is_asked_that_is_empty_or_comes_too_early(box):
     for question in ("", "   "):
         box.ask(question)

@@ -60,6 +60,16 @@ function nameTheme() {
   document.querySelectorAll(".search-button-field").forEach((one) => one.removeAttribute("aria-label"));
 }
 
+// The theme takes the focus off its buttons when they are pressed; who pressed by keys keeps it, and goes on from there.
+function keepFocus() {
+  document.querySelectorAll(".theme-switch-button, .search-button, .sidebar-toggle").forEach((one) => {
+    one.blur = () => one.matches(":focus-visible") || HTMLElement.prototype.blur.call(one);
+  });
+  document.addEventListener("hidden.bs.dropdown", (event) => {
+    if (event.target.parentElement.contains(document.activeElement)) event.target.focus();
+  });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("table.sortable").forEach(sortable);
   // A region that scrolls has to be reachable by keys.
@@ -67,6 +77,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
   });
   nameTheme();
+  keepFocus();
   diagrams();
   if (document.querySelector("[data-tool]")) load("tools.js");
 });

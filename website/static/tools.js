@@ -70,7 +70,7 @@
       written += here.of[place][0];
       here = here.then && here.then[place];
       draw();
-      list.querySelector("button")?.focus();
+      (list.querySelector("button") ?? again).focus();
     }
 
     start();
