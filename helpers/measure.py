@@ -65,25 +65,31 @@ def peak_memory() -> Iterator[PeakMemory]:
 
 
 def answers(
-    chats: Sequence[Chat], prompts: Sequence[str], *, repeats: int = 3, max_new_tokens: int = 64
+    chats: Sequence[Chat],
+    prompts: Sequence[str],
+    *,
+    repeats: int = 3,
+    max_new_tokens: int = 64,
+    template: bool = True,
 ) -> pd.DataFrame:
     """One row for each chat, prompt and repeat: a table of `Measurement`s.
 
     Every chat first begins to answer the first prompt, unmeasured, so that caches and threads are warm. No prompt is
     taken from a KV cache and no history is kept. The memory is the whole process's, all open models together.
+    Without `template` the prompts are continued as plain text: where only decoding counts, there is less to read.
     """
     import pandas as pd
 
     if repeats < 1 or not chats or not prompts:
         raise InvalidInput("Measuring takes at least one chat, one prompt and one repeat.")
     here = str(machine.describe())
-    rows = []
+    rows, ask = [], Chat.say if template else Chat.complete
     for chat in chats:
-        _alone(chat).say(prompts[0], max_new_tokens=min(2, max_new_tokens))
+        ask(_alone(chat), prompts[0], max_new_tokens=min(2, max_new_tokens))
         for prompt in prompts:
             for repeat in range(repeats):
                 with peak_memory() as peak:
-                    reply = _alone(chat).say(prompt, max_new_tokens=max_new_tokens)
+                    reply = ask(_alone(chat), prompt, max_new_tokens=max_new_tokens)
                 rows.append(asdict(_row(chat, prompt, repeat, reply, peak.gib, here)))
     return pd.DataFrame(rows)
 
@@ -135,18 +141,21 @@ def _row(chat: Chat, prompt: str, repeat: int, reply: Reply, peak_gib: float, he
     )
 
 
-def compare(chats: Mapping[str, Chat] | Sequence[Chat], prompts: Sequence[str], **sampling: Any) -> pd.DataFrame:
+def compare(
+    chats: Mapping[str, Chat] | Sequence[Chat], prompts: Sequence[str], *, warm_up: bool = True, **sampling: Any
+) -> pd.DataFrame:
     """One row for each prompt and chat: the answer, its tokens, its seconds and its decode rate.
 
     Each prompt is asked without history, in any language. Chats without names are called after model, engine and
-    precision. `seconds` run from the question to the last token. Each chat is warmed up on the first prompt before.
+    precision. `seconds` run from the question to the last token. Each chat is warmed up on the first prompt before;
+    `warm_up=False` leaves that out, for a model that was just opened by llama.cpp, which reads all weights once itself.
     """
     import pandas as pd
 
     named = dict(chats) if isinstance(chats, Mapping) else _names(chats)
     if isinstance(prompts, str) or not prompts or not named:
         raise InvalidInput("A comparison takes at least one chat and a list of at least one prompt.")
-    for chat in named.values():
+    for chat in named.values() if warm_up else ():
         _answer_and_cost(chat, prompts[0], sampling | {"max_new_tokens": 1})
     rows = []
     for number, prompt in enumerate(prompts, start=1):

@@ -27,6 +27,14 @@ def test_there_is_one_row_for_each_prompt_and_chat(echo: Chat) -> None:
     assert {"prompt_tokens", "new_tokens", "seconds", "decode_tokens_per_second"} <= set(table.columns)
 
 
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_a_chat_is_warmed_up_unless_it_is_warm(echo: Chat, warm_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, generate = [], echo.backend.generate
+    monkeypatch.setattr(echo.backend, "generate", lambda *given: asked.append(given) or generate(*given))
+    compare([echo], PROMPTS, warm_up=warm_up)
+    assert len(asked) == len(PROMPTS) + warm_up
+
+
 def test_two_engines_answer_the_same_clear_question(llama: Backend, reference: Backend, card: ModelCard) -> None:
     table = compare([fresh(llama, card), fresh(reference, card)], ["What is the capital of Sweden?"], max_new_tokens=10)
     named = ["smollm2-135m, llamacpp q4_1", f"smollm2-135m, transformers {reference.precision}"]

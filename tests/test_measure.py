@@ -33,6 +33,12 @@ def test_the_warm_up_is_not_measured_and_the_chat_is_left_as_it_was(monkeypatch:
     assert (chat.history, chat.reuse_prompt) == ((), True)
 
 
+def test_without_the_template_a_prompt_is_plain_text() -> None:
+    with open_chat("smollm2-135m", backend="echo") as chat:
+        plain = answers([chat], ["a b"], repeats=1, template=False)
+        assert plain.loc[0, "prompt_tokens"] == len(chat.backend.tokenize("a b"))
+
+
 def test_prefill_rate_is_prompt_tokens_by_first_token_time(rows: pd.DataFrame) -> None:
     assert (
         (rows["prefill_tokens_per_second"] * rows["ttft_seconds"]).round(6).equals(rows["prompt_tokens"].astype(float))
