@@ -176,11 +176,13 @@ def plot(table: pd.DataFrame) -> tuple[Axes, Axes]:
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained", width_ratios=(3, 2))
     chats = list(dict.fromkeys(table["chat"]))
     rate = table.dropna(subset=["decode_tokens_per_second"]).groupby("chat", sort=False)["decode_tokens_per_second"]
-    for number, name in enumerate(chats):
-        part, shade = table[table["chat"] == name], plots.OTHERS[number % len(plots.OTHERS)]
+    shades = plots.series_colours(len(chats))
+    hatches = plots.parted(shades, plots.HATCHES)
+    for number, (name, shade) in enumerate(zip(chats, shades, strict=True)):
+        part, look = table[table["chat"] == name], {"hatch": hatches[number], "hatchcolor": "white"}
         width = 0.8 / len(chats)
         places = part["prompt_number"] + (number - (len(chats) - 1) / 2) * width
-        left.bar(places, part["seconds"], width * 0.92, color=shade, label=name)
+        left.bar(places, part["seconds"], width * 0.92, color=shade, label=name, **look)
         if name in rate.groups:
             rates = rate.get_group(name)
             middle = rates.median()

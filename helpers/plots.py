@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from helpers.errors import InvalidInput
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-#: Okabe and Ito's palette, which people with any kind of colour vision tell apart (jfly.uni-koeln.de/color).
-PALETTE = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#444444")
+#: Okabe and Ito's palette, made for any kind of colour vision (jfly.uni-koeln.de/color). Its sky blue and its orange
+#: are darker here, so that each colour stands out from white by 3 to 1 (WCAG 2.2, 1.4.11).
+PALETTE = ("#0072B2", "#3498D4", "#009E73", "#C48400", "#D55E00", "#CC79A7", "#444444")
 FAMILIES = dict(zip(("Phi-3", "Phi-3.5", "Phi-4", "SmolLM2", "SmolVLM", "Mistral", "GPT"), PALETTE, strict=True))
 # Okabe and Ito have no more: wine and olive of Tol's muted scheme (SRON/EPS/TN/09-002), darker than what they are near.
 FAMILIES |= {"Qwen2.5-Coder": "#882255", "MiniLM": "#999933"}
@@ -34,6 +37,10 @@ BACKENDS = dict(zip("llamacpp transformers onnx-genai openvino mlx ollama echo".
 #: For what is neither family nor backend, such as a precision or a device: the palette, alike colours far apart.
 OTHERS = tuple(PALETTE[3 * n % 7] for n in range(7))
 OTHER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+#: Colours whose lightness (CIE L*, from 0 to 100) differs by less look alike in grey: a hatch or a filling parts them.
+ALIKE_IN_GREY = 10.0
+HATCHES = ("", "////", "....", "xxxx", "----")
+FILLINGS = ("full", "none", "left", "bottom", "right")
 THEME: dict[str, Any] = {
     **{"figure.figsize": (6.0, 3.5), "figure.dpi": 110, "font.size": 9, "lines.markersize": 6},
     **{"axes.titlesize": 10, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False},
@@ -66,6 +73,28 @@ def colour(name: str) -> str:
 def marker(backend: str) -> str:
     """The marker of a backend; one that the course does not name yet gets a star."""
     return BACKENDS.get(backend.lower(), "*")
+
+
+def lightness(shade: str) -> float:
+    """How light a colour is to the eye: L* of CIE 1976, from 0 for black to 100 for white."""
+    linear = luminance(shade)
+    return 116 * linear ** (1 / 3) - 16 if linear > 0.008856 else 903.3 * linear
+
+
+def luminance(shade: str) -> float:
+    """The relative luminance of an sRGB colour, from 0 to 1 (WCAG 2.2, its definitions)."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(shade)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def parted(shades: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """A pattern for each colour: the first that no earlier colour has which looks like it in grey."""
+    given: list[str] = []
+    for shade in shades:
+        before = zip(given, shades, strict=False)
+        taken = {pattern for pattern, other in before if abs(lightness(other) - lightness(shade)) < ALIKE_IN_GREY}
+        given.append(next(pattern for pattern in patterns if pattern not in taken))
+    return given
 
 
 def sizes(cards: Iterable[ModelCard], *, ax: Axes | None = None) -> Axes:
@@ -113,18 +142,25 @@ def scores(table: Any, *, x: str = "percent", y: str = "title", hue: str = "fami
 def bars_with_spread(
     table: Any, *, x: str, y: str, hue: str | None = None, low: str = "low", high: str = "high", ax: Axes | None = None
 ) -> Axes:
-    """A bar of height `y` for each `x` and `hue`, with a line from `low` to `high`."""
+    """A bar of height `y` for each `x` and `hue`, with a line from `low` to `high`.
+
+    A `hue` whose colour looks like an earlier one's in grey is hatched.
+    """
     rows = _rows(table, x, y, low, high, *([hue] if hue else []))
     ax = _axes(ax)
     groups, series = _distinct(rows, x), _distinct(rows, hue) if hue else [None]
-    width = 0.8 / len(series)
+    width, own = 0.8 / len(series), _shades(series)
+    hatches = parted(own, HATCHES)
     for number, name in enumerate(series):
         part = [row for row in rows if not hue or row[hue] == name]
         places = [groups.index(row[x]) + (number - (len(series) - 1) / 2) * width for row in part]
         heights = [row[y] for row in part]
-        shades = _shades(series)[number] if hue else [colour(str(row.get("model", row[x]))) for row in part]
-        ax.bar(places, heights, width * 0.92, color=shades, label=str(name))
-        ax.errorbar(places, heights, yerr=_arms(part, y, low, high), fmt="none", **SPREAD)
+        shades = own[number] if hue else [colour(str(row.get("model", row[x]))) for row in part]
+        look: dict[str, Any] = {"color": shades, "hatch": hatches[number], "hatchcolor": "white"}
+        ax.bar(places, heights, width * 0.92, label=str(name), **look)
+        _, caps, arms = ax.errorbar(places, heights, yerr=_arms(part, y, low, high), fmt="none", **SPREAD)
+        for line in (*caps, *arms):  # half of it lies on the bar, which may be as dark
+            line.set_path_effects([withStroke(linewidth=2.8, foreground="white")])
     ax.set_xticks(range(len(groups)), [str(group) for group in groups])
     ax.grid(axis="x", visible=False)
     return _labelled(ax, x, y, hue)
@@ -212,10 +248,9 @@ def lines(
     rows = _rows(table, x, y, *([hue] if hue else []), *(band or ()))
     ax = _axes(ax)
     series = _distinct(rows, hue) if hue else [None]
-    for number, (name, shade) in enumerate(zip(series, _shades(series), strict=True)):
+    for name, shade, shape in zip(series, _shades(series), _markers(series), strict=True):
         part = sorted((row for row in rows if not hue or row[hue] == name), key=lambda row: row[x])
         along = [row[x] for row in part]
-        shape = BACKENDS.get(str(name).lower(), OTHER_MARKERS[number % len(OTHER_MARKERS)])
         ax.plot(along, [row[y] for row in part], marker=shape, color=shade, label=str(name))
         if band:
             low, high = ([row[edge] for row in part] for edge in band)
@@ -230,11 +265,10 @@ def ladder(table: Any, *, hue: str = "task", ax: Axes | None = None) -> Axes:
     """
     rows = _rows(table, hue, "parameters", "score", "low", "high")
     series = _distinct(rows, hue)
-    if len(series) > len(OTHERS):
-        raise InvalidInput(f"{len(series)} lines in one plot cannot be told apart.", f"Choose {len(OTHERS)} or fewer.")
+    shades = series_colours(len(series))
     ax = _axes(ax)
     ends = []
-    for number, (name, shade) in enumerate(zip(series, OTHERS, strict=False)):
+    for number, (name, shade) in enumerate(zip(series, shades, strict=True)):
         part = sorted((row for row in rows if row[hue] == name), key=lambda row: row["parameters"])
         along = [row["parameters"] * 1.04 ** (number - (len(series) - 1) / 2) for row in part]
         heights, look = [row["score"] for row in part], SPREAD | {"color": shade, "ecolor": shade}
@@ -294,11 +328,24 @@ def _distinct(rows: Sequence[Row], column: str) -> list[Any]:
     return list(dict.fromkeys(row[column] for row in rows))
 
 
+def series_colours(count: int) -> list[str]:
+    """The colours of so many series that are neither families nor backends; InvalidInput for more than there are."""
+    if count > len(OTHERS):
+        raise InvalidInput(f"{count} series in one plot cannot be told apart.", f"Choose {len(OTHERS)} or fewer.")
+    return list(OTHERS[:count])
+
+
 def _shades(series: Sequence[Any]) -> list[str]:
     """A colour for each series: the family's, unless two would be alike or one has no family."""
     families = [colour(str(name)) for name in series]
     distinct = NO_FAMILY not in families and len(set(families)) == len(families)
-    return families if distinct else [OTHERS[n % len(OTHERS)] for n in range(len(series))]
+    return families if distinct else series_colours(len(series))
+
+
+def _markers(series: Sequence[Any]) -> Sequence[str]:
+    """A marker for each series: the backends' where all are backends, so that none has another's."""
+    names = [str(name).lower() for name in series]
+    return [BACKENDS[name] for name in names] if set(names) <= set(BACKENDS) else OTHER_MARKERS[: len(names)]
 
 
 def _beside(ax: Axes, text: str, x: float, y: float) -> None:

@@ -1,10 +1,16 @@
+import itertools
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.container import BarContainer
 
-from helpers import catalog, plots
+from helpers import catalog, measure, plots
 from helpers.errors import InvalidInput
+from helpers.instruct import decoding
+from helpers.making import drawings
+from helpers.reasoning import budget
 
 RATES = [
     {"model": "smollm2-135m", "backend": backend, "decode_tokens_per_second": rate}
@@ -183,6 +189,73 @@ def test_families_backends_and_series_never_share_a_look():
     assert {c.family for c in catalog.cards()} == set(plots.FAMILIES)
     assert len(set(plots.FAMILIES.values())) == len(plots.FAMILIES)
     assert len(set(plots.BACKENDS.values())) == len(plots.BACKENDS)
+
+
+@pytest.mark.parametrize(
+    "shade", [*plots.FAMILIES.values(), *plots.OTHERS, plots.NO_FAMILY, decoding.BEFORE, decoding.AFTER, drawings.STILL]
+)
+def test_every_colour_stands_out_from_white_by_three_to_one(shade):
+    assert 1.05 / (plots.luminance(shade) + 0.05) >= 3
+
+
+def test_lightness_is_the_known_one_of_known_colours():
+    assert [round(plots.lightness(shade)) for shade in ("#000000", "#777777", "#FF0000", "#FFFFFF")] == [0, 50, 53, 100]
+
+
+def five_series(name):
+    """The Axes of a plot of five series."""
+    rows = [{"x": x, "y": x + n, "low": x + n - 0.5, "high": x + n + 1, "s": f"s{n}"} for x in (1, 2) for n in range(5)]
+    if name == "measure":
+        named = {"s": "chat", "x": "prompt_number", "y": "seconds"}
+        return measure.plot(pd.DataFrame(rows).rename(columns=named).assign(decode_tokens_per_second=9.0))[0]
+    if name == "frontier":
+        models = [c.name for c in catalog.cards()[:5]]
+        return budget.plot_frontier([budget.WayPoint(m, "at once", 1, 50, 40, 60, 9, 1, 9) for m in models])
+    if name == "ladder":
+        return plots.ladder([row | {"parameters": row["x"], "score": row["y"]} for row in rows], hue="s")
+    return getattr(plots, name)(rows, x="x", y="y", hue="s")
+
+
+def series_looks(ax):
+    """What each series of a plot looks like in grey: its lightness, and all else that tells it from another."""
+    bars = [c.patches[0] for c in ax.containers if isinstance(c, BarContainer)]
+    hatched = [(plots.lightness(mpl.colors.to_hex(bar.get_facecolor())), bar.get_hatch()) for bar in bars]
+    points = [c.lines[0] for c in ax.containers if not isinstance(c, BarContainer) and c.lines[0]] or ax.lines
+    drawn = [line for line in points if len(line.get_xdata()) and line.get_marker() not in ("None", "")]
+    marks = [(plots.lightness(line.get_color()), (line.get_marker(), line.get_fillstyle())) for line in drawn]
+    return hatched or marks
+
+
+@pytest.mark.parametrize("name", ["bars_with_spread", "lines", "ladder", "measure", "frontier"])
+def test_no_two_of_five_series_look_alike_in_grey(name):
+    looks = series_looks(five_series(name))
+    assert len(looks) == 5
+    for (light, pattern), (other, another) in itertools.combinations(looks, 2):
+        assert abs(light - other) >= plots.ALIKE_IN_GREY or pattern != another
+
+
+def test_the_first_three_colours_need_no_pattern_and_all_seven_have_one_of_their_own():
+    assert plots.parted(plots.OTHERS[:3], plots.HATCHES) == ["", "", ""]
+    for choice in (plots.HATCHES, plots.FILLINGS):
+        assert len(plots.parted(plots.OTHERS, choice)) == 7
+
+
+def test_families_that_look_alike_in_grey_are_hatched_apart():
+    table = [BARS[0] | {"model": model} for model in ("smollm2-135m", "phi-3.5-mini", "mistral-7b")]
+    ax = plots.bars_with_spread(table, x="field", y="accuracy_percent", hue="model")
+    assert [bars.patches[0].get_hatch() for bars in ax.containers[::2]] == ["", "////", "...."]
+
+
+def test_what_was_before_and_after_differs_in_grey():
+    ax = plots.LiveCurve().draw([{"tokens": n, "loss": 9 - n} for n in range(3)])
+    for one, other in ((decoding.BEFORE, decoding.AFTER), [line.get_color() for line in ax.lines]):
+        assert abs(plots.lightness(one) - plots.lightness(other)) >= plots.ALIKE_IN_GREY
+
+
+def test_a_backends_marker_is_nobody_elses():
+    names = ["transformers", "llamacpp", "something else"]
+    ax = plots.lines([CURVE[0] | {"backend": name} for name in names], x="users", y="ttft_seconds", hue="backend")
+    assert len({line.get_marker() for line in ax.lines}) == 3
 
 
 @pytest.mark.parametrize(("table", "said"), [([], "no rows"), ([{"model": "x"}], "backend, decode_tokens_per_second")])

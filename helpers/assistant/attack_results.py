@@ -85,7 +85,7 @@ def draw_defences(*, ax: Axes | None = None) -> Axes:
     plots.box(ax, 12.5, 2.4, "book, files", size=(1.7, 0.6))
     plots.box(ax, 12.5, 0.6, "the person", size=(1.7, 0.6))
     for x, y, text in ((2.9, 2.55, "marks"), (11.1, 2.85, "rights"), (11.1, 0.2, "schema, check")):
-        ax.text(x, y, text, ha="center", va="center", fontsize=8.5, fontweight="bold", color=plots.PALETTE[2])
+        ax.text(x, y, text, ha="center", va="center", fontsize=8.5, fontweight="bold")
     ax.set(xlim=(0, 13.5), ylim=(-0.1, 3.2))
     ax.axis("off")
     return ax

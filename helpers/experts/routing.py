@@ -30,8 +30,8 @@ DEAD = 0.1
 RoutingRow = dict[str, Any]
 #: Eight colours that people with any kind of colour vision tell apart: Okabe and Ito's palette with its yellow.
 EXPERTS = (*plots.PALETTE, "#F0E442")
-#: A character of the text, in inches: the width of DejaVu Sans Mono at 8 points, and the height of a line.
-CHARACTER, LINE = 8 * 0.602 / 72, 0.19
+#: A character of the text, in inches: the width of DejaVu Sans Mono at 8 points, and the height of a line with numbers.
+CHARACTER, LINE = 8 * 0.602 / 72, 0.25
 MAP_WIDTH = 88
 
 
@@ -241,7 +241,10 @@ def draw_choice(
 
 
 def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str = "", ax: Axes | None = None) -> Axes:
-    """The text of `pieces`, one a token, each on the colour of its expert. A token is never cut at a line's end."""
+    """The text of `pieces`, one a token, each on the colour of its expert and over its number.
+
+    A token is never cut at a line's end.
+    """
     if len(pieces) != len(experts):
         raise InvalidInput(f"{len(pieces)} tokens cannot be coloured by {len(experts)} experts.")
     if experts and max(experts) >= len(EXPERTS):
@@ -258,7 +261,8 @@ def coloured_text(pieces: Sequence[str], experts: Sequence[int], *, title: str =
         shade = EXPERTS[experts[n]]
         ax.add_patch(Rectangle((column, line), len(text) - 0.1, 0.92, color=shade, alpha=0.5, linewidth=0))
         shown = text.replace("$", r"\$")  # matplotlib would read a formula
-        ax.text(column, line + 0.5, shown, family="DejaVu Sans Mono", fontsize=8, va="center")
+        ax.text(column, line + 0.34, shown, family="DejaVu Sans Mono", fontsize=8, va="center")
+        ax.text(column + 0.1, line + 0.76, str(experts[n]), fontsize=5, va="center")
     ax.set(xlim=(0, MAP_WIDTH), ylim=(lines, -2.4))
     ax.text(0, -2.0, title, fontsize=9, va="center")
     ax.axis("off")

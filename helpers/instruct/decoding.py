@@ -43,7 +43,7 @@ POSITIONS = (
     Sampling(temperature=1.0, top_p=0.7),
     Sampling(temperature=1.0, repetition_penalty=1.5),
 )
-BEFORE, AFTER = "#BBBBBB", "#0072B2"
+BEFORE, AFTER = "#8C8C8C", "#0072B2"
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Numbers:

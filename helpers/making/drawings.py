@@ -12,7 +12,7 @@ from helpers import plots
 from helpers.making import quantization
 
 #: What stays as it is, and what is learnt or chosen.
-STILL, CHOSEN = "#CCCCCC", plots.PALETTE[0]
+STILL, CHOSEN = "#8C8C8C", plots.PALETTE[0]
 
 
 def adapter(rows: int, columns: int, rank: int, *, ax: Axes | None = None) -> Axes:

@@ -131,7 +131,9 @@ WAY_MARKS = {"at once": "o", "step by step": "s", "program": "^"}
 def plot_frontier(points: Sequence[WayPoint], *, ax: Axes | None = None) -> Axes:
     """Right answers against the seconds of one problem: a colour a model, a mark a way, votes beside their point."""
     ax = ax or plots.panels(1, width=9.0, height=4.6)[0]
-    for name, shade in zip(sorted({point.model for point in points}, key=_rank), plots.OTHERS, strict=False):
+    names = sorted({point.model for point in points}, key=_rank)
+    shades = plots.series_colours(len(names))
+    for name, shade, filling in zip(names, shades, plots.parted(shades, plots.FILLINGS), strict=True):
         size = card(name).title
         for way, mark in WAY_MARKS.items():
             own = [point for point in points if (point.model, point.way) == (name, way)]
@@ -142,6 +144,7 @@ def plot_frontier(points: Sequence[WayPoint], *, ax: Axes | None = None) -> Axes
                 yerr=arms,
                 fmt=mark,
                 color=shade,
+                fillstyle=filling,
                 capsize=2,
                 elinewidth=0.8,
                 label=f"{size}, {way}",

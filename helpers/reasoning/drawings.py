@@ -25,8 +25,8 @@ def draw_ways(*, ax: Axes | None = None) -> Axes:
     ends = 2.2 - 0.42 * 4
     ax.annotate("most\nfrequent", (15.4, (2.2 + ends) / 2), ha="left", va="center")
     ax.plot([15.1, 15.1], [ends - 0.15, 2.35], color="#444444", linewidth=1)
-    for text, x, shade in (("question", 0.9, _ASK), ("steps", 6.5, _THINK), ("answer", 13.8, _TELL)):
-        ax.text(x, 4.55, text, color=shade, ha="center", va="center", fontweight="bold")
+    for text, x in (("question", 0.9), ("steps", 6.5), ("answer", 13.8)):
+        ax.text(x, 4.55, text, ha="center", va="center", fontweight="bold")
     ax.set(xlim=(-2.2, 17.2), ylim=(0.2, 4.8))
     ax.axis("off")
     return ax

@@ -151,6 +151,12 @@ def test_coloured_text_keeps_every_character_and_its_lines() -> None:
     assert lines["def"] == lines[" add"] < lines["  "] < lines["x" * 90]
 
 
+def test_coloured_text_tells_each_tokens_expert_by_its_number_too() -> None:
+    ax = routing.coloured_text(["def", " add", "\n  "], [0, 7, 2])
+    below = sorted((text.get_position(), text.get_text()) for text in ax.texts if text.get_text().isdigit())
+    assert [number for _, number in below] == ["0", "2", "7"]  # from the left: the third token begins its own line
+
+
 def test_coloured_text_refuses_what_does_not_fit() -> None:
     with pytest.raises(InvalidInput, match="1 tokens cannot be coloured by 2"):
         routing.coloured_text(["a"], [0, 1])
