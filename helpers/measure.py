@@ -71,12 +71,14 @@ def answers(
     repeats: int = 3,
     max_new_tokens: int = 64,
     template: bool = True,
+    warm_up: bool = True,
 ) -> pd.DataFrame:
     """One row for each chat, prompt and repeat: a table of `Measurement`s.
 
-    Every chat first begins to answer the first prompt, unmeasured, so that caches and threads are warm. No prompt is
-    taken from a KV cache and no history is kept. The memory is the whole process's, all open models together.
-    Without `template` the prompts are continued as plain text: where only decoding counts, there is less to read.
+    Every chat first begins to answer the first prompt, unmeasured, so that caches and threads are warm; `warm_up` may
+    be left out where each has answered just before. No prompt is taken from a KV cache and no history is kept. The
+    memory is the whole process's, all open models together. Without `template` the prompts are continued as plain text:
+    where only decoding counts, there is less to read.
     """
     import pandas as pd
 
@@ -85,7 +87,8 @@ def answers(
     here = str(machine.describe())
     rows, ask = [], Chat.say if template else Chat.complete
     for chat in chats:
-        ask(_alone(chat), prompts[0], max_new_tokens=min(2, max_new_tokens))
+        if warm_up:
+            ask(_alone(chat), prompts[0], max_new_tokens=min(2, max_new_tokens))
         for prompt in prompts:
             for repeat in range(repeats):
                 with peak_memory() as peak:
@@ -148,7 +151,8 @@ def compare(
 
     Each prompt is asked without history, in any language. Chats without names are called after model, engine and
     precision. `seconds` run from the question to the last token. Each chat is warmed up on the first prompt before;
-    `warm_up=False` leaves that out, for a model that was just opened by llama.cpp, which reads all weights once itself.
+    `warm_up=False` leaves that out: for a model that was just opened by llama.cpp, which reads all weights once itself,
+    or that answered just before.
     """
     import pandas as pd
 

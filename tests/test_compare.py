@@ -7,7 +7,7 @@ import pytest
 from helpers.backends import Backend
 from helpers.chat import Chat, open_chat
 from helpers.errors import InvalidInput
-from helpers.measure import compare, plot
+from helpers.measure import answers, compare, plot
 from helpers.records import ModelCard, Turn
 from talk import fresh
 
@@ -77,3 +77,16 @@ def test_the_picture_has_a_bar_for_each_row_and_a_point_for_each_chat(echo: Chat
 def test_the_picture_does_without_a_rate_where_answers_have_one_token(echo: Chat) -> None:
     _, right = plot(compare({"one": echo}, ["Hi"], max_new_tokens=1))
     assert len(right.lines) == 0
+
+
+@pytest.mark.parametrize(("warm_up", "asked"), [(True, 2), (False, 1)])
+def test_a_chat_is_warmed_up_unless_that_is_not_wanted(
+    echo: Chat, monkeypatch: pytest.MonkeyPatch, warm_up: bool, asked: int
+) -> None:
+    prompts, generate = [], echo.backend.generate
+    monkeypatch.setattr(echo.backend, "generate", lambda prompt, how: prompts.append(prompt) or generate(prompt, how))
+    assert len(compare([echo], ["Hi"], warm_up=warm_up)) == 1
+    assert len(prompts) == asked
+    prompts.clear()
+    assert len(answers([echo], ["Hi"], repeats=1, warm_up=warm_up)) == 1
+    assert len(prompts) == asked
