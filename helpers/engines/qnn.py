@@ -87,7 +87,7 @@ def blocks(numbers: Sequence[int]) -> dict[int, Block]:
             )
         with torch.inference_mode():
             for passage in (calibration_text(), OTHER_TEXT):
-                backend.model(torch.tensor([backend.tokenize(passage)]))
+                backend.model.model(torch.tensor([backend.tokenize(passage)]))  # what is read lies before the head
         return {number: _block(layers[number].mlp, *seen[number]) for number in numbers}
 
 

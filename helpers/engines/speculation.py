@@ -21,12 +21,13 @@ from helpers.models import sources
 
 #: A draft is made where this many tokens have occurred before.
 SEEN = 3
-CODE = '''def area(width, height):
+AREA_CODE = '''def area(width, height):
     """The area of a rectangle, in square metres."""
     if width < 0 or height < 0:
         raise ValueError("a length cannot be negative")
     return width * height
-
+'''
+VOLUME_CODE = '''
 
 def volume(width, height, depth):
     """The volume of a box, in cubic metres."""
@@ -34,16 +35,22 @@ def volume(width, height, depth):
         raise ValueError("a length cannot be negative")
     return width * height * depth
 '''
+
+
+def _written_again(code: str) -> str:
+    return (
+        f"<|im_start|>user\nRepeat this code exactly, word for word:\n```python\n{code}```<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
 #: A text that the answer repeats, and one that it does not, as the model's template writes them.
 TEXTS: Mapping[str, str] = {
-    "code, written again": (
-        f"<|im_start|>user\nRepeat this code exactly, word for word:\n```python\n{CODE}```<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    ),
+    "code, written again": _written_again(AREA_CODE + VOLUME_CODE),
     "a story": "<|im_start|>user\nWrite a story about a fox.<|im_end|>\n<|im_start|>assistant\n",
 }
-
-
+#: The same with half of the code: every repeat reads the prompt anew.
+SHORT_TEXTS: Mapping[str, str] = {**TEXTS, "code, written again": _written_again(AREA_CODE)}
 #: A task whose answer stands nowhere in the prompt.
 NEW_CODE = {
     "code, new": (
