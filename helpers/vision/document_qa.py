@@ -116,16 +116,22 @@ def ask_page(chat: Chat, document: DrawnPage, most: int | None = None) -> pd.Dat
     return pd.DataFrame([_row("end to end", document, one, _see(chat, document, one)) for one in asked])
 
 
-def scored(roads: dict[str, Road], documents: Iterable[DrawnPage], most: int | None = None) -> pd.DataFrame:
+def scored(
+    roads: dict[str, Road],
+    documents: Iterable[DrawnPage],
+    most: int | None = None,
+    pages: Iterable[Page] | None = None,
+) -> pd.DataFrame:
     """One row for each road and question: the `reply`, and whether it is `right`. Each page is read once.
 
-    `most` asks only so many questions about each page, the first ones.
+    `most` asks only so many questions about each page, the first ones. `pages` are what OCR has read of the documents,
+    where that was done before.
     """
     import pandas as pd
 
-    rows = []
+    rows, known = [], None if pages is None else iter(pages)
     for document in documents:
-        page = read_text(document.image)
+        page = read_text(document.image) if known is None else next(known)
         for name, answer in roads.items():
             for question in document.questions[:most]:
                 rows.append(_row(name, document, question, answer(page, document, question)))

@@ -15,7 +15,7 @@ For models of transformers' Idefics3 family, the miniature of this course among 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from math import ceil, isqrt
@@ -114,24 +114,32 @@ def occlusion(model: Any, processor: Any, image: Any, question: str, answer: str
     A fall of 0.7 halves the probability. Below zero, covering the patch makes the answer likelier. A patch that is
     nothing but background stays what it is, so its 0 is not computed.
     """
+    return occlusions(model, processor, image, {question: answer})[question]
+
+
+def occlusions(model: Any, processor: Any, image: Any, answers: Mapping[str, str]) -> dict[str, Map]:
+    """`occlusion` for several questions with their answers on one image, each covered image read once for all."""
     import torch
 
-    inputs = _inputs(processor, [image], question)
-    pixels = inputs.pop("pixel_values")[0, 0]
-    patch = model.config.vision_config.patch_size
+    asked = {question: _inputs(processor, [image], question) for question in answers}
+    shown = next(iter(asked.values()))
+    pixels, patch = shown["pixel_values"][0, 0], model.config.vision_config.patch_size
     covered, cells = _covered(pixels, patch)
-    ids = processor.tokenizer(answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    if not ids.numel():
-        raise InvalidInput("The answer to explain is empty.", "Give the word that the model answered.")
-    likely = [
-        _log_likelihood(model, inputs, ids, batch) for batch in torch.stack([pixels, *covered]).split(IMAGES_AT_ONCE)
-    ]
-    before, *after = torch.cat(likely).tolist()
-    fall = torch.zeros(pixels.shape[1] // patch, pixels.shape[2] // patch)
-    for (row, column), value in zip(cells, after, strict=True):
-        fall[row, column] = before - value
-    grid: Map = fall.numpy()
-    return grid
+    prompts = []
+    for question, answer in answers.items():
+        ids = processor.tokenizer(answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        if not ids.numel():
+            raise InvalidInput("The answer to explain is empty.", "Give the word that the model answered.")
+        prompts.append((asked[question]["input_ids"], ids))
+    batches = torch.stack([pixels, *covered]).split(IMAGES_AT_ONCE)
+    likely = torch.cat([_log_likelihoods(model, shown, prompts, batch) for batch in batches], dim=1)
+    maps: dict[str, Map] = {}
+    for question, (before, *after) in zip(answers, likely.tolist(), strict=True):
+        fall = torch.zeros(pixels.shape[1] // patch, pixels.shape[2] // patch)
+        for (row, column), value in zip(cells, after, strict=True):
+            fall[row, column] = before - value
+        maps[question] = fall.numpy()
+    return maps
 
 
 def object_cells(image: Any, side: int) -> npt.NDArray[np.bool_]:
@@ -275,19 +283,29 @@ def _covered(pixels: Any, patch: int) -> tuple[list[Any], list[tuple[int, int]]]
     return covered, cells
 
 
-def _log_likelihood(model: Any, inputs: dict[str, Any], answer: Any, pixels: Any) -> Any:
-    """log P(answer | image, question) in nats for each of the images, whose question is the same."""
+def _log_likelihoods(model: Any, shown: dict[str, Any], prompts: Sequence[tuple[Any, Any]], pixels: Any) -> Any:
+    """log P(answer | image, question) in nats, prompts × images. A prompt is the ids of a question and of its answer.
+
+    All prompts begin alike, up to their image's last token: that is read once, and each goes on from there.
+    """
     import torch
 
-    count, length = len(pixels), answer.shape[1]
-    wide = {name: value.expand(count, *value.shape[1:]) for name, value in inputs.items()}
-    wide["input_ids"] = torch.cat([wide["input_ids"], answer.expand(count, -1)], dim=1)
-    wide["attention_mask"] = torch.ones_like(wide["input_ids"])
-    wide["pixel_values"] = pixels[:, None]
+    count, found = len(pixels), []
+    start = int((prompts[0][0][0] == model.config.image_token_id).nonzero().max()) + 1
+    first = {name: value.expand(count, *value.shape[1:]) for name, value in shown.items()}
+    first |= {name: first[name][:, :start] for name in ("input_ids", "attention_mask")}
+    first["pixel_values"] = pixels[:, None]
     with torch.inference_mode():
-        logits = model(**_on_device(model, wide), use_cache=False, logits_to_keep=length + 1).logits
-    log_probabilities = logits[:, :-1].float().log_softmax(-1).cpu()
-    return log_probabilities.gather(2, answer.expand(count, -1)[:, :, None]).sum(dim=(1, 2))
+        read = model(**_on_device(model, first), use_cache=True, logits_to_keep=1).past_key_values
+        for question, answer in prompts:
+            length, rest = answer.shape[1], torch.cat([question[:, start:], answer], dim=1).expand(count, -1)
+            seen = torch.ones(count, start + rest.shape[1], dtype=torch.long)
+            tail = _on_device(model, {"input_ids": rest, "attention_mask": seen})
+            logits = model(**tail, past_key_values=read, logits_to_keep=length + 1).logits
+            read.crop(-rest.shape[1])
+            likely = logits[:, :-1].float().log_softmax(-1).cpu()
+            found.append(likely.gather(2, answer.expand(count, -1)[:, :, None]).sum(dim=(1, 2)))
+    return torch.stack(found)
 
 
 @contextmanager

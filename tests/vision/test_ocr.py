@@ -234,6 +234,12 @@ def test_every_road_is_scored_on_the_same_questions(receipt, already_read):
     assert list(first["question"]) == [question.text for question in receipt.questions[:3]]
 
 
+def test_a_page_that_was_read_before_is_not_read_again(receipt, receipt_page, monkeypatch):
+    monkeypatch.setattr(qa, "read_text", lambda image: pytest.fail("it was read again"))
+    rows = qa.scored({"rules": qa.answer_by_rules}, [receipt], pages=[receipt_page])
+    assert len(rows) == len(receipt.questions)
+
+
 def test_the_second_road_is_taken_where_the_first_is_silent(receipt, receipt_page):
     road = qa.either(lambda *_: "", lambda *_: "second")
     assert road(receipt_page, receipt, receipt.questions[0]) == "second"

@@ -112,6 +112,14 @@ def likelihood(model: Any, processor: Any, image: Image.Image, answer: str) -> f
     return float(last[processor.tokenizer(answer)["input_ids"]].item())
 
 
+def test_questions_asked_together_do_not_disturb_each_other(model: Any, processor: Any, picture: Image.Image) -> None:
+    answers = {QUESTION: "a red rectangle", "what color is the shape?": "red"}
+    together = sight.occlusions(model, processor, picture, answers)
+    for question, answer in answers.items():
+        alone = sight.occlusion(model, processor, picture, question, answer)
+        np.testing.assert_allclose(together[question], alone, atol=1e-4)
+
+
 def test_an_answer_of_several_tokens_is_explained_as_a_whole(model: Any, processor: Any, picture: Image.Image) -> None:
     assert np.isfinite(sight.occlusion(model, processor, picture, QUESTION, "a red rectangle")).all()
     with pytest.raises(InvalidInput, match="empty"):
