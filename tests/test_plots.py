@@ -1,12 +1,15 @@
 import itertools
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 from matplotlib.container import BarContainer
 
 from helpers import catalog, measure, plots
+from helpers.data import ROOT
 from helpers.errors import InvalidInput
 from helpers.instruct import decoding
 from helpers.making import drawings
@@ -196,6 +199,13 @@ def test_families_backends_and_series_never_share_a_look():
 )
 def test_every_colour_stands_out_from_white_by_three_to_one(shade):
     assert 1.05 / (plots.luminance(shade) + 0.05) >= 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_cell_draws_in_a_colour_of_its_own_that_is_too_pale(path):
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    named = re.findall(r"(?<![\w&])#[0-9A-Fa-f]{6}\b", "\n".join(code))
+    assert [shade for shade in named if 1.05 / (plots.luminance(shade) + 0.05) < 3] == []
 
 
 def test_lightness_is_the_known_one_of_known_colours():
