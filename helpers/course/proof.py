@@ -27,9 +27,9 @@ from helpers.data import ROOT
 
 PYTHON = [sys.executable, "-m"]
 IN_TWO = ["-n", "2", "--dist", "loadscope"]
-#: Unit tests wait for processes and servers in a third of their time, so more processes than two fill two cores; each
-#: holds up to 3.4 GiB. So many GiB of memory, so many processes.
-MEMORY_FOR_PROCESSES = ((16, "4"), (12, "3"), (0, "2"))
+#: Unit tests wait for processes and servers in a third of their time, so three processes fill two cores; a fourth costs
+#: more to start than it fills. Each holds up to 3.4 GiB: so many GiB of memory, so many processes.
+MEMORY_FOR_PROCESSES = ((12, "3"), (0, "2"))
 #: Plugins whose import takes seconds in each process, for tests that use neither.
 BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.

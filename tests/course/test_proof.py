@@ -30,7 +30,7 @@ def test_the_nightly_proof_leaves_nothing_out() -> None:
     assert selected(proof.unit_and_notebooks(nightly=True)[0]) == ""
 
 
-@pytest.mark.parametrize(("memory_gib", "processes"), [(8, "2"), (12, "3"), (24, "4")])
+@pytest.mark.parametrize(("memory_gib", "processes"), [(8, "2"), (12, "3")])
 def test_unit_tests_take_as_many_processes_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch, memory_gib: float, processes: str
 ) -> None:
