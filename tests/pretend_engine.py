@@ -43,11 +43,15 @@ class PretendEngine:
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         assert path == "/tokenize"
-        parts = (
-            re.split(r"(<\|im_end\|>|<\|im_start\|>)", body["content"]) if body["parse_special"] else [body["content"]]
-        )
-        ids = [[10_000_000 + len(part)] if place % 2 else list(map(ord, part)) for place, part in enumerate(parts)]
-        return {"tokens": [token for part in ids for token in part]}
+        ids: list[int] = []
+        for text in body["content"]:
+            if isinstance(text, int):
+                ids.append(text)
+                continue
+            parts = re.split(r"(<\|im_end\|>|<\|im_start\|>)", text) if body["parse_special"] else [text]
+            for place, part in enumerate(parts):
+                ids += [10_000_000 + len(part)] if place % 2 else map(ord, part)
+        return {"tokens": ids}
 
     async def complete(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         self.seen.append(body)

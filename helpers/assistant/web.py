@@ -34,7 +34,8 @@ from helpers.assistant.questions import PASSAGES, SEARCHED_BY
 from helpers.backends.remote import Key
 from helpers.chat import Chat
 from helpers.errors import CourseError
-from helpers.server.lines import LineStream
+from helpers.server.answers import Refused
+from helpers.server.lines import LineStream, bounded_body
 
 PAGE = Path(__file__).with_name("page")
 MOST_BODY_BYTES, BODY_WAIT_SECONDS = 16 * 1024, 10.0
@@ -80,16 +81,11 @@ class AssistantPage:
         """The answer to a question, as lines of JSON."""
         if not self._knows(request):
             return _refusal(401, "The key is not known.")
-        data = bytearray()
         try:
-            async with asyncio.timeout(BODY_WAIT_SECONDS):
-                async for chunk in request.stream():
-                    data += chunk
-                    if len(data) > MOST_BODY_BYTES:
-                        return _refusal(413, "A question is short.")
-            question = Asked.model_validate_json(bytes(data)).question
-        except TimeoutError:
-            return _refusal(408, "The question did not come.")
+            data = await bounded_body(request, MOST_BODY_BYTES, BODY_WAIT_SECONDS)
+            question = Asked.model_validate_json(data).question
+        except Refused as refused:
+            return _refusal(refused.status, str(refused))
         except ValidationError:
             return _refusal(400, "A question is a text of 1 to 500 characters.")
         return LineStream(self._events(question), ExitStack(), HEADERS)

@@ -40,7 +40,7 @@ from helpers.classroom.start import link_models
 from helpers.data import ROOT
 from helpers.server import answers, lines
 from helpers.server.answers import Refused
-from helpers.server.app import Account, bounded_body
+from helpers.server.app import Account
 
 #: How long a token is known without asking the Hub again, so how long one lives on that was taken back.
 KNOWN_SECONDS = 60
@@ -122,12 +122,12 @@ class Gateway:
         if path not in HANDED and path.partition("/")[0] != "models":
             raise Refused(404, "not_found", "There is no such route here.")
         if path not in COUNTED:
-            data = await bounded_body(request)
+            data = await lines.bounded_body(request)
             answer = await self.http.request(request.method, path, params=request.query_params, content=data)
             if path == "props" and answer.status_code == 404 and self.chosen.backend:
                 return JSONResponse({})  # a server that is not the course's: its client then does without
             return _copied(answer)
-        body = self._bounded(await bounded_body(request), path)
+        body = self._bounded(await lines.bounded_body(request), path)
         count = body["n"] if isinstance(body.get("n"), int) and body["n"] > 0 else 1
         person.enter(count)
         leaving = ExitStack()

@@ -36,23 +36,9 @@ from helpers.server.answers import Refused
 from helpers.server.bodies import Body, ChatBody, EmbeddingBody, ResponseBody, TextBody
 from helpers.server.slots import LlamaServer, Slots, as_options
 
-#: A request's size, the seconds that its body may take to come, and how many may wait for a model's slots.
-MOST_BYTES, BODY_SECONDS, MOST_WAITING = 4 * 1024**2, 30.0, 64
+#: How many may wait for a model's slots.
+MOST_WAITING = 64
 B = TypeVar("B", bound=Body)
-
-
-async def bounded_body(request: Request) -> bytes:
-    """The request's body, refused where it is too large or too slow."""
-    data = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > MOST_BYTES:
-                    raise Refused(413, "too_large", f"A request may have {MOST_BYTES // 1024**2} MiB.")
-    except TimeoutError:
-        raise Refused(408, "timeout", f"The request did not come within {BODY_SECONDS:g} s.") from None
-    return bytes(data)
 
 
 @dataclass
@@ -147,7 +133,7 @@ class Gate:
     async def _read(self, request: Request, kind: type[B]) -> B:
         """The body of a known person's request, bounded in size and time."""
         self._enter(request)
-        data = await bounded_body(request)
+        data = await lines.bounded_body(request)
         await asyncio.sleep(self.delay)
         return kind.model_validate_json(data)
 

@@ -14,8 +14,12 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from helpers.server.answers import Refused
+
 #: The seconds that a request's head may take to come.
 HEAD_SECONDS = 10.0
+#: A request's size, and the seconds that its body may take to come.
+MOST_BYTES, BODY_SECONDS = 4 * 1024**2, 30.0
 _Result = TypeVar("_Result")
 
 
@@ -34,6 +38,21 @@ def bound_socket(host: str, port: int) -> socket.socket:
         one.close()
         raise
     return one
+
+
+async def bounded_body(request: Request, most: int | None = None, seconds: float | None = None) -> bytes:
+    """The request's body, refused where it is larger than `most` bytes or takes more than so many seconds to come."""
+    most, seconds = most or MOST_BYTES, seconds or BODY_SECONDS
+    data = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > most:
+                    raise Refused(413, "too_large", f"A request may have {most // 1024:,} KiB.")
+    except TimeoutError:
+        raise Refused(408, "timeout", f"The request did not come within {seconds:g} s.") from None
+    return bytes(data)
 
 
 class Impatient(H11Protocol):

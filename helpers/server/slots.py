@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: More characters than this for each token of context cannot fit, so there is no need to tokenize them to know.
 LONGEST_TOKEN = 32
+#: Stands between two texts that are tokenized in one request; no token has this number.
+BETWEEN = -1
 
 
 class LlamaServer:
@@ -52,8 +54,9 @@ class LlamaServer:
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,  # no proxy leads to this machine
             timeout=None,  # the client's leaving ends a request
-            # Each request has a line of its own: llama.cpp hangs up on an idle one when the next may be on its way.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+            # A new line costs more than a short question. llama.cpp hangs up on one that was idle for five seconds, and
+            # each holds one of its threads, of which it has four more than slots.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=2, keepalive_expiry=1),
         )
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,11 +155,23 @@ class Slots:
 
     async def tokens(self, text: str, *, control: bool, beginning: bool = False) -> list[int]:
         """The token ids of a text; `beginning` adds what the model wants before any text."""
-        if len(text) > LONGEST_TOKEN * self.context:
-            raise ContextOverflow(f"The text has {len(text):,} characters; a slot holds {self.context:,} tokens.")
-        body = {"content": text, "add_special": beginning, "parse_special": control}
-        found: list[int] = (await self.engines[0].post("/tokenize", body))["tokens"]
+        (found,) = await self._each([text], control=control, beginning=beginning)
         return found
+
+    async def _each(self, texts: Sequence[str], *, control: bool, beginning: bool = False) -> list[list[int]]:
+        """The token ids of each text, by one request."""
+        if (length := max(map(len, texts))) > LONGEST_TOKEN * self.context:
+            raise ContextOverflow(f"The text has {length:,} characters; a slot holds {self.context:,} tokens.")
+        mixed = [part for text in texts for part in (text, BETWEEN)]
+        body = {"content": mixed, "add_special": beginning, "parse_special": control}
+        tokens = (await self.engines[0].post("/tokenize", body))["tokens"]
+        found: list[list[int]] = [[]]
+        for token in tokens:
+            if token == BETWEEN:
+                found.append([])
+            else:
+                found[-1].append(token)
+        return found[:-1]
 
     def render(self, messages: Sequence[Mapping[str, Any]], functions: Sequence[Mapping[str, Any]] = ()) -> str:
         """A conversation as the model reads it."""
@@ -175,10 +190,9 @@ class Slots:
         whole = templates.render(template, told, tools=tools, **self._names)
         typed = "\n".join(one["content"] for one in told)
         given = json.dumps([tools, [one.get("tool_calls") for one in told]], ensure_ascii=False)
-        plain, parsed, ids = await asyncio.gather(
-            self.tokens(f"{typed}\n{given}", control=False),
-            self.tokens(f"{typed}\n{given}", control=True),
-            self.tokens(whole, control=True),
+        (plain,), (parsed, ids) = await asyncio.gather(
+            self._each([f"{typed}\n{given}"], control=False),
+            self._each([f"{typed}\n{given}", whole], control=True),
         )
         if plain == parsed:
             return ids
@@ -226,7 +240,7 @@ class Slots:
                     written = event["tokens_predicted"]
                     if piece.call and signature(*piece.call) in allowed.made:
                         break
-                    yield replace(piece, choice=place)
+                    yield replace(piece, choice=place) if place else piece
                 else:
                     return
                 assert isinstance(body, ChatBody)
@@ -256,7 +270,7 @@ async def _read(
         async for event in events:
             told = event.get("completion_probabilities", ()) if "n_probs" in body else ()
             for piece in reader.feed(event["content"], last=event["stop"]):
-                yield event, replace(piece, logprobs=told)
+                yield event, replace(piece, logprobs=told) if told else piece
                 told = ()
             if event["stop"]:
                 yield event, CallPiece(logprobs=told, end=event)

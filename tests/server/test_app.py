@@ -347,7 +347,7 @@ def test_a_prompt_that_fills_a_slot_is_refused(client: TestClient) -> None:
 
 @pytest.mark.fault("the course's own server")
 def test_a_huge_body_is_refused(client: TestClient) -> None:
-    assert client.post("/v1/chat/completions", content=b" " * (app.MOST_BYTES + 1)).status_code == 413
+    assert client.post("/v1/chat/completions", content=b" " * (lines.MOST_BYTES + 1)).status_code == 413
 
 
 def test_the_request_picks_one_of_several_models() -> None:
@@ -459,7 +459,7 @@ def test_no_limit_is_zero_and_no_key_short() -> None:
 def live(engine: PretendEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """The routes behind the server's own protocol, on loopback; on a busy machine, too, no client is late."""
     monkeypatch.setattr(lines, "HEAD_SECONDS", 120.0)
-    monkeypatch.setattr(app, "BODY_SECONDS", 120.0)
+    monkeypatch.setattr(lines, "BODY_SECONDS", 120.0)
     one = lines.bound_socket("127.0.0.1", 0)
     behind = gate(engine, guests=(OWNER,))
     engine.slots = behind.models["smollm2-135m"]
@@ -477,7 +477,7 @@ def live(engine: PretendEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tup
 def late(live: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
     """The same, where who is silent for a moment is late."""
     monkeypatch.setattr(lines, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(lines, "BODY_SECONDS", 0.3)
     return live
 
 
