@@ -2,8 +2,8 @@
 
 python -m benchmarks.server_overhead [--repeats 3] [--new-tokens 48]
 
-Both are up with the same model, slots and threads, and take turns, so that a busy machine slows both; the one that does
-not work is idle. The same client asks for the same answers, whole and streamed.
+Both are up with the same model, slots and threads, keep prompts in their slots alone, and take turns, so that a busy
+machine slows both; the one that does not work is idle. The same client asks for the same answers, whole and streamed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import sys, xllamacpp
 options = xllamacpp.CommonParams()
 options.model.path, options.n_parallel, options.n_ctx = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 options.cpuparams.n_threads = options.cpuparams_batch.n_threads = int(sys.argv[4])
-options.verbosity, options.ui, options.api_keys = -1, False, ["raw"]
+options.verbosity, options.ui, options.api_keys, options.cache_ram_mib = -1, False, ["raw"], 0
 server = xllamacpp.Server(options)
 print(server.listening_address, flush=True)
 sys.stdin.read()
