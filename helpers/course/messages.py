@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 
 from markdown_it import MarkdownIt
@@ -69,6 +70,7 @@ def has_words(text: str) -> bool:
 # Markdown
 
 
+@cache  # a page is asked for its messages several times: for its store, and for each page that says it anew
 def markdown_pieces(text: str, place: str, *, sections: bool = False) -> list[MessagePlace]:
     """The messages of a Markdown text; with `sections` the context is its own heading beside `place`."""
     lines = text.splitlines(keepends=True)
@@ -131,6 +133,7 @@ def _comment(text: str, start: int, context: str) -> MessagePlace:
 # Code
 
 
+@cache
 def code_pieces(source: str, context: str) -> list[MessagePlace]:
     """The comments, docstrings and printed sentences of Python; of what Python cannot read, the comments."""
     spans, found, done = spoken(source), [], 0

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,19 @@ def entries(stem: str, language: str, root: Path = ROOT) -> list[TranslatedMessa
     paths, path = sources(root).get(stem), store_of(language, stem, root / "locale")
     if not paths:
         raise InvalidInput(f"There is no page {stem!r} to translate.", f"There are: {', '.join(sources(root))}.")
-    old = list(polib.pofile(str(path))) if path.exists() else []
+    old = _stored(path.read_text(encoding="utf-8")) if path.exists() else ()
     exact = {(entry.msgctxt, entry.msgid): entry for entry in old}
     moved = {entry.msgid: entry for entry in old if entry.msgstr and not entry.fuzzy}
     today = messages(paths)
     gone = set(exact) - {(message.context, message.english) for message in today}
     left = [exact[key] for key in exact if key in gone and exact[key].msgstr]
     return [_known(message, exact, moved, left) for message in today]
+
+
+@cache  # a stem's store is asked for each of its pages, and for the titles and headings that others show of it
+def _stored(text: str) -> tuple[Any, ...]:
+    """The entries of a store, from its text."""
+    return tuple(polib.pofile(text))
 
 
 def _known(message: PageMessage, exact: dict[Any, Any], moved: dict[str, Any], left: list[Any]) -> TranslatedMessage:
