@@ -63,7 +63,5 @@ def model_numbers(card: Any) -> dict[str, Any]:
 
 def tokenizer_merges() -> list[str]:
     """The merges of the embedded model's tokenizer, first the pair that is joined first."""
-    from gguf import GGUFReader
-
-    field = GGUFReader(sources.gguf(catalog.card(TOKENIZER_MODEL))).fields["tokenizer.ggml.merges"]
-    return [bytes(field.parts[part]).decode() for part in field.data]
+    file = sources.folder(catalog.card(TOKENIZER_MODEL)) / "tokenizer.json"
+    return [" ".join(pair) for pair in json.loads(file.read_text(encoding="utf-8"))["model"]["merges"]]

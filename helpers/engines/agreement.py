@@ -93,7 +93,7 @@ def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
     """llama.cpp tells the probability of the token that it draws, so each token is drawn, one at a time, by a bias.
 
     The bias does not show in the probabilities. Of half a character, or of an end, none is told: then the token is
-    looked for among all, while a whole character is drawn.
+    looked for among the likeliest, and if it must be among all, while a whole character is drawn.
     """
     whole = backend.tokenize("a")[-1]
     return [_likelihood(backend, ids[:place], ids[place], whole) for place in range(1, len(ids))]
@@ -102,9 +102,10 @@ def _by_llamacpp(backend: Any, ids: list[int]) -> list[float]:
 def _likelihood(backend: Any, before: list[int], token: int, whole: int) -> float:
     if found := _drawn(backend, before, token, listed=1):
         return float(found["logprob"])
-    for entry in _drawn(backend, before, whole, listed=1_000_000).get("top_logprobs", []):
-        if entry["id"] == token:
-            return float(entry["logprob"])
+    for listed in (100, 1_000_000):  # a list of all takes half a second, and half a character is likely after the first
+        for entry in _drawn(backend, before, whole, listed=listed).get("top_logprobs", []):
+            if entry["id"] == token:
+                return float(entry["logprob"])
     raise InvalidInput(f"llama.cpp gives no probability of the token {token}.", "Is it of this model's vocabulary?")
 
 

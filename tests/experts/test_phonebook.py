@@ -91,11 +91,11 @@ def test_a_whole_answer_needs_every_part() -> None:
 
 @pytest.mark.engine
 def test_a_short_book_is_learnt_by_heart_and_tells_nothing_of_other_names() -> None:
-    drill = phonebook.phone_book(48, held=200)
+    drill = phonebook.phone_book(24, held=200)
     model = phonebook.rivals(replace(RIVAL, experts=8))[phonebook.EIGHT]
-    steps = phonebook.steps_of(drill, 250, rows=48)
+    steps = phonebook.steps_of(drill, 100, rows=24)
     options: Any = {"peak": 8e-3, "loss": phonebook.recall_loss(2)}
-    training.train(model, phonebook.drill_batches(drill, rows=48), steps=steps, **options)
+    training.train(model, phonebook.drill_batches(drill, rows=24), steps=steps, **options)
     assert phonebook.recall(model, drill.practised, 2)["whole"] > 0.9
     assert phonebook.recall(model, drill.held, 2)["whole"] < 0.02
 

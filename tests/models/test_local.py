@@ -52,8 +52,10 @@ def plain(tmp_path: Path) -> Path:
 # GGUF files
 
 
-def test_the_head_says_what_the_formats_own_reader_says(card: ModelCard) -> None:
+def test_the_head_says_what_the_formats_own_reader_says(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     file = sources.gguf(card)
+    # Theirs makes an array of each token, and a piece of a memmap is dear to make.
+    monkeypatch.setattr(np, "memmap", lambda path, mode: np.fromfile(path, np.uint8))
     ours, theirs = gguf_head.read_head(file), GGUFReader(file)
     assert {t.name: (tuple(int(n) for n in t.shape), t.tensor_type.value, t.data_offset) for t in theirs.tensors} == {
         name: (tensor.shape, tensor.kind, tensor.start) for name, tensor in ours.tensors.items()

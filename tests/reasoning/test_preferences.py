@@ -57,17 +57,17 @@ def test_surprise_about_a_text_is_what_the_model_s_own_loss_says(tokenizer: Any)
 
 
 def test_dpo_widens_the_margin_and_the_model_is_looked_at(talker: None, tokenizer: Any, tmp_path: Any) -> None:
-    pairs = preferences.preference_pairs(None, tokenizer)[:8]
+    pairs = preferences.preference_pairs(None, tokenizer)[:4]
     look = preferences.preferred_look(tokenizer, preferences.held_shorts(None, tokenizer)[:2])
     args = DPOConfig(
-        **trainers.laptop(tmp_path), max_steps=4, per_device_train_batch_size=4, learning_rate=1e-2, beta=0.5
+        **trainers.laptop(tmp_path), max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, beta=0.5
     )
     trainer = DPOTrainer(
         finetuning.with_adapter(tiny_llama()),
         args=args,
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
-        callbacks=[trainers.watch(look, every=4)],
+        callbacks=[trainers.watch(look, every=2)],
     )
     trainers.quiet(trainer).train()
     before, first, *_, last = trainers.curve(trainer)
