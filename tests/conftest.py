@@ -6,9 +6,11 @@ The embedded model comes from the learner's own cache, where `course.py` has put
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,9 @@ ENGINE_FILES = {
 }
 #: One engine of each kind, which the whole contract runs over; the others keep its shorter part.
 KINDS = ("echo", "llamacpp", "transformers", "openai")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def opens_engines(path: Path) -> bool:
@@ -121,6 +126,19 @@ def reference() -> Backend:
 def stand_in() -> str:
     """The address of an independent implementation of Ollama's routes, in front of our own server."""
     return engines_here.stand_in_address()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, playwright's own or the system's, driven without a window; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        own = Path(driver.chromium.executable_path).exists()
+        found = None if own else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if not own and not found:
+            pytest.skip(f"no Chromium is here (playwright install chromium), and none of {', '.join(BROWSERS)}")
+        with driver.chromium.launch(executable_path=found, args=QUIET) as chromium:
+            yield chromium
 
 
 @pytest.fixture(scope="session")

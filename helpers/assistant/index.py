@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -112,6 +113,8 @@ class DocumentIndex:
         self._left_out: tuple[LeftOut, ...] = ()
         self._passages: dict[int, Passage] = {}
         self._by_words: Fits = lambda _: []
+        # A question is looked up to answer it, and once more by whoever judges the answer.
+        self._vector = lru_cache(maxsize=256)(lambda question: embed([question])[0].tobytes())
         self._database = _opened(self.file)
         self._load()
 
@@ -184,9 +187,8 @@ class DocumentIndex:
 
     def _nearest(self, question: str) -> Mapping[int, float]:
         """The passages nearest in meaning with their cosines, the nearest first."""
-        vector = embed([question])[0].tobytes()
         asked = "SELECT rowid, distance FROM vectors WHERE embedding MATCH ? AND k = ? ORDER BY distance"
-        return {item: 1 - distance for item, distance in self._rows(asked, vector, DEEPEST)}
+        return {item: 1 - distance for item, distance in self._rows(asked, self._vector(question), DEEPEST)}
 
     def _enter(self, path: Path, source: str, digest: str) -> None:
         """A document's passages and vectors, in place of what was there: all of it or nothing."""

@@ -32,6 +32,14 @@ from helpers.assistant.orders import Person
 hit = SimpleNamespace(passage=SimpleNamespace(text="3 years.", place="returns.md, Warranty"))
 run_stdio(SimpleNamespace(search=lambda question, most: [hit]), Person("anna"))
 """
+#: The command, with an encoder that needs no model: in a folder of one passage that one is found.
+COMMAND = """
+import sys
+import numpy
+from helpers.assistant import index, mcp_server
+index.embed = lambda texts: numpy.full((len(texts), index.DIMENSIONS), index.DIMENSIONS**-0.5, dtype=numpy.float32)
+sys.exit(mcp_server.main(sys.argv[1:]))
+"""
 STDIO = StdioServerParameters(command=sys.executable, args=["-c", SCRIPT], cwd=str(ROOT))
 
 
@@ -97,15 +105,7 @@ def test_without_the_right_key_nobody_comes_in(served, key):
 @pytest.mark.engine
 def test_a_folder_is_served_in_a_terminal_behind_a_key_that_is_shown(tmp_path):
     (tmp_path / "care.md").write_text("# Care\n\nWipe the lamp with a damp cloth.\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "helpers.assistant.mcp_server",
-        str(tmp_path),
-        "--index",
-        str(tmp_path / "i"),
-        "--http",
-    ]
+    command = [sys.executable, "-c", COMMAND, str(tmp_path), "--index", str(tmp_path / "i"), "--http"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             address, key = (process.stdout.readline().split()[-1] for _ in range(2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -151,19 +150,6 @@ def served() -> Iterator[Any]:
     for server, thread in running:
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, the system's or playwright's own, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        own = Path(driver.chromium.executable_path).exists()
-        found = None if own else shutil.which("chromium") or shutil.which("google-chrome")
-        if not own and not found:
-            pytest.skip("no Chromium is here: playwright install chromium")
-        with driver.chromium.launch(executable_path=found, args=["--no-sandbox"]) as opened:
-            yield opened
 
 
 @pytest.mark.engine

@@ -1,4 +1,4 @@
-"""A browser of this system, JupyterLab as `course.py lab` starts it, and a notebook made of the course's cells."""
+"""JupyterLab as `course.py lab` starts it, and a notebook made of the course's cells."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from helpers.data import ROOT
 from waiting import until
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 #: course.py's own command, in a folder where a run changes nothing of the course, in the environment that tests it.
 LAB = """
 import sys, pathlib, course
@@ -33,20 +30,6 @@ OWN_CELLS = {
     "slider": "import torch\nfrom helpers.instruct import decoding\n"
     "decoding.explorer(torch.arange(12.0), 'abcdefghijkl'.__getitem__)",
 }
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """The system's Chromium, driven; a test that needs it is left out where there is none."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"this system has none of the browsers {', '.join(NAMES)}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
