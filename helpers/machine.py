@@ -143,15 +143,61 @@ def require_disk(size: int, path: Path | str, what: str) -> None:
 
 
 def device() -> str:
-    """Where torch computes: 'cuda', 'mps' or 'cpu'. A GPU that it cannot compute on is left aside, with a warning."""
+    """Where torch computes: 'cuda', 'mps' or 'cpu'. A GPU that it cannot compute on is left aside, with a warning.
+
+    So is one that the environment variable SLM_DEVICE leaves out by saying "cpu", or `on_processor`.
+    """
     import torch
 
+    if _chosen_device() == "cpu":
+        return "cpu"
     if torch.cuda.is_available():
         trouble = gpu_trouble()
         if trouble is None:
+            # Newer GPUs would get cuDNN's attention, which is planned anew for each length: that is, for each token.
+            torch.backends.cuda.enable_cudnn_sdp(False)
             return "cuda"
         warnings.warn(f"{trouble} The processor computes instead.", RuntimeWarning, stacklevel=2)
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class on_processor:  # noqa: N801 - used as a function is, like torch.set_grad_enabled
+    """From here on torch computes on the processor, here and in programs that are started; in a `with`, until its end.
+
+    For what is about the processor: a rate that memory allows, engines that are compared on it. Models that are open
+    stay where they are.
+    """
+
+    def __init__(self) -> None:
+        self._before = os.environ.get("SLM_DEVICE")
+        os.environ["SLM_DEVICE"] = "cpu"
+
+    def __enter__(self) -> None:
+        """Nothing more is to be done."""
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is None:
+            del os.environ["SLM_DEVICE"]
+        else:
+            os.environ["SLM_DEVICE"] = self._before
+
+
+def _chosen_device() -> str:
+    chosen = os.environ.get("SLM_DEVICE", "").strip().lower()
+    if chosen not in ("", "auto", "cpu"):
+        raise InvalidInput(f"SLM_DEVICE is {chosen!r}, which is no choice here.", 'Set it to "cpu", or to "auto".')
+    return chosen
+
+
+def finish(place: Any) -> None:
+    """Waits until the torch device `place` has computed what it was given; a processor always has.
+
+    A GPU takes orders and answers at once, so a clock that does not wait times the ordering.
+    """
+    import torch
+
+    if torch.device(place).type in ("cuda", "mps"):
+        torch.accelerator.synchronize()
 
 
 def gpu_trouble() -> str | None:
@@ -201,6 +247,7 @@ def require_gpu_memory(size: int, what: str) -> None:
         return  # the machine's own memory, which Apple's GPU shares, is asked by require_memory
     import torch
 
+    torch.cuda.empty_cache()  # what closed models have left, torch keeps for itself and the driver counts as taken
     free = torch.cuda.mem_get_info()[0]
     if size > free:
         raise NotEnoughMemory(

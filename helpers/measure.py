@@ -37,7 +37,7 @@ RATES = ("ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second"
 
 @dataclass
 class PeakMemory:
-    """The highest resident memory of this process while it was watched, in GiB."""
+    """The highest resident memory of this process while it was watched, in GiB. A GPU's own memory is not in it."""
 
     gib: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)

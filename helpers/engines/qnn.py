@@ -83,17 +83,24 @@ def blocks(numbers: Sequence[int]) -> dict[int, Block]:
         seen: dict[int, list[Matrix]] = {number: [] for number in numbers}
         for number in numbers:
             layers[number].mlp.register_forward_pre_hook(
-                lambda _, inputs, number=number: seen[number].append(inputs[0][0].numpy().copy())
+                lambda _, inputs, number=number: seen[number].append(_plain(inputs[0][0]))
             )
         with torch.inference_mode():
             for passage in (calibration_text(), OTHER_TEXT):
-                backend.model.model(torch.tensor([backend.tokenize(passage)]))  # what is read lies before the head
+                ids = torch.tensor([backend.tokenize(passage)], device=backend.model.device)
+                backend.model.model(ids)  # what is read lies before the head
         return {number: _block(layers[number].mlp, *seen[number]) for number in numbers}
 
 
 def _block(mlp: Any, calibration: Matrix, other: Matrix) -> Block:
-    gate, up, down = (getattr(mlp, f"{name}_proj").weight.detach().numpy().T.copy() for name in ("gate", "up", "down"))
+    gate, up, down = (_plain(getattr(mlp, f"{name}_proj").weight.T) for name in ("gate", "up", "down"))
     return Block(gate, up, down, calibration, other[-ROWS:])
+
+
+def _plain(values: Any) -> Matrix:
+    """A copy of a tensor's numbers, wherever they lie."""
+    copied: Matrix = values.detach().cpu().numpy().copy()
+    return copied
 
 
 def _keep(parts: Mapping[int, Block], path: Path) -> Path:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from helpers import anatomy
+from helpers import anatomy, machine
 from helpers.chat import Chat, open_chat
 from helpers.cloud.crowd import crowd
 from helpers.errors import InvalidInput
@@ -80,6 +80,7 @@ def without_cache(chat: Chat, *, prompt_tokens: int = 64, new_tokens: int = 8) -
         with torch.inference_mode():
             started = time.perf_counter()
             backend.model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=use, **options)
+            machine.finish(ids.device)
         rows.append({"KV cache": use, "seconds_per_token": (time.perf_counter() - started) / new_tokens})
     return rows
 
@@ -100,6 +101,7 @@ def operations(chat: Chat, *, steps: int = 4) -> list[dict[str, Any]]:
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             started = time.perf_counter()
             result = operation(*args, **(kwargs or {}))
+            machine.finish(ids.device)
             part = spent[str(operation).startswith(products)]
             part[0], part[1] = part[0] + 1, part[1] + time.perf_counter() - started
             return result

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import anatomy
+from helpers import anatomy, machine
 from helpers.data import FOLDER
 from helpers.errors import DamagedFile, InvalidInput
 from helpers.making import corpus, training
@@ -205,6 +205,7 @@ def seconds_per_token(model: Any, ids: torch.Tensor, *, warm: int = 4) -> list[f
         for token in ids.to(model.device).reshape(-1, 1, 1):
             began = time.perf_counter()
             model(input_ids=token, past_key_values=cache)
+            machine.finish(model.device)
             seconds.append(time.perf_counter() - began)
     return seconds[warm:]
 

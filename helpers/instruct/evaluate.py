@@ -134,10 +134,13 @@ def _shared(items: Sequence[Item], row: Callable[[Item], dict[str, Any]]) -> lis
 
 
 def _state() -> Any:
-    """accelerate's view of the group of processes; the first call joins it and chooses this process's device."""
+    """accelerate's view of the group of processes; the first call joins it and chooses this process's device.
+
+    What is exchanged are rows, which never lie on a GPU: gloo takes them, and NCCL would ask for a GPU a process.
+    """
     from accelerate import PartialState
 
-    return PartialState(cpu=machine.device() != "cuda")
+    return PartialState(cpu=machine.device() != "cuda", backend="gloo")
 
 
 def _launch(processes: int, arguments: Sequence[str]) -> int:

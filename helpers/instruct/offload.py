@@ -32,8 +32,8 @@ def open_offloaded(
 ) -> Chat:
     """A chat on transformers whose layers fill each device up to its limit, in order, and then the disk.
 
-    `max_memory` holds GPU numbers and "cpu", as in `{0: "4GB", "cpu": "8GB"}`; no entry means that all of a device
-    may be used. `folder` takes what must be written once more. See `placement` for what went where.
+    `max_memory` holds GPU numbers and "cpu", as in `{0: "4GB", "cpu": "8GB"}`; a device without an entry is left out.
+    `folder` takes what must be written once more. See `placement` for what went where.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -68,9 +68,12 @@ def placement(chat: Chat) -> pd.DataFrame:
     import pandas as pd
 
     model = getattr(chat.backend, "model", None)
-    devices = getattr(model, "hf_device_map", None)
-    if model is None or not devices:
+    device = getattr(model, "device", None)
+    if model is None or device is None:
         raise InvalidInput("This chat's model was not placed by accelerate.", "Open it with open_offloaded.")
+    # No map is kept of a model that is on one device whole.
+    whole = device.index if device.type == "cuda" else device.type
+    devices = getattr(model, "hf_device_map", None) or {"": whole}
     tied = model.get_output_embeddings() if model.config.tie_word_embeddings else None
     rows = []
     for name, device in devices.items():

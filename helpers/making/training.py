@@ -270,15 +270,26 @@ def _told(loss: Callable[..., Any]) -> str:
 def _prepare(model: Any, peak: float, layers: float) -> tuple[Any, Any, Any]:
     """The accelerator, the model and its optimizer: on a GPU in the precision that suits it, else in fp32."""
     import torch
-    from accelerate import Accelerator
 
     precision = machine.precision().replace("fp32", "no") if machine.device() == "cuda" else "no"
     if precision == "no":
         torch.set_num_threads(machine.threads())
-    accelerator = Accelerator(cpu=machine.device() == "cpu", mixed_precision=precision)
+    accelerator = _accelerator(cpu=machine.device() == "cpu", mixed_precision=precision)
     optimizer = torch.optim.AdamW(_groups(model, layers), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
     model.train()
     return accelerator, *accelerator.prepare(model, optimizer)
+
+
+def _accelerator(**where: Any) -> Any:
+    """An accelerator for this device and precision, also after a training on another device or in another precision."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    try:
+        return Accelerator(**where)
+    except ValueError:  # it keeps what the first one of a process was made with, and refuses any other
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return Accelerator(**where)
 
 
 def _update(accelerator: Any, optimizer: Any, loss: Any, rate: float) -> None:

@@ -57,7 +57,8 @@ def pixels(split: Split, numbers: Sequence[int]) -> torch.Tensor:
 
 def image_tokens(model: Any, pictures: torch.Tensor) -> torch.Tensor:
     """The image tokens of each picture: n × 16 × 576."""
-    seen: torch.Tensor = model.model.connector(model.model.vision_model(pictures).last_hidden_state)
+    eyes = model.model.vision_model
+    seen: torch.Tensor = model.model.connector(eyes(pictures.to(eyes.device, eyes.dtype)).last_hidden_state)
     return seen
 
 
@@ -141,7 +142,7 @@ def _batch(
 
     text_model, asked = model.model.text_model, [question for group in sets for question in group]
     images = 0 if shown == "none" else len(sets[0][0].images)
-    start = torch.tensor([prompt_ids(tokenizer, images)] * len(sets))
+    start = torch.tensor([prompt_ids(tokenizer, images)] * len(sets), device=model.device)
     with torch.inference_mode():
         inputs = text_model.embed_tokens(start)
         if images:
@@ -149,7 +150,8 @@ def _batch(
             inputs = embeddings(model, start, image_tokens(model, pixels(split, numbers)))
         cache = DynamicCache(config=model.config.text_config)
         text_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-        cache.batch_select_indices(torch.tensor([n for n, group in enumerate(sets) for _ in group]))
+        rows = [n for n, group in enumerate(sets) for _ in group]
+        cache.batch_select_indices(torch.tensor(rows, device=model.device))
         tails = [question_ids(tokenizer, question.text) for question in asked]
         written = _write(model, tokenizer.convert_tokens_to_ids("<|im_end|>"), cache, tails)
     for question, tokens in zip(asked, written, strict=True):
@@ -161,24 +163,25 @@ def _write(model: Any, end: int, cache: Any, tails: list[list[int]]) -> list[lis
     import torch
 
     past, longest, count = cache.get_seq_length(), max(map(len, tails)), len(tails)
-    ids = torch.tensor([tail + [end] * (longest - len(tail)) for tail in tails])
-    real = torch.tensor([[1] * len(tail) + [0] * (longest - len(tail)) for tail in tails])
-    mask = torch.cat([torch.ones(count, past, dtype=torch.long), real], dim=1)
-    position = past + torch.arange(longest).expand(count, -1)
+    here = {"device": model.device, "dtype": torch.long}
+    ids = torch.tensor([tail + [end] * (longest - len(tail)) for tail in tails], **here)
+    real = torch.tensor([[1] * len(tail) + [0] * (longest - len(tail)) for tail in tails], **here)
+    mask = torch.cat([torch.ones(count, past, **here), real], dim=1)
+    position = past + torch.arange(longest, **here).expand(count, -1)
     last = real.sum(1) - 1
     written: list[list[int]] = [[] for _ in tails]
-    going = torch.ones(count, dtype=torch.bool)
+    going = torch.ones(count, dtype=torch.bool, device=model.device)
     for _ in range(MOST_TOKENS):
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": position}
         hidden = model.model.text_model(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
-        chosen = model.lm_head(hidden[torch.arange(count), last]).argmax(-1)
+        chosen = model.lm_head(hidden[torch.arange(count, **here), last]).argmax(-1)
         going &= chosen != end
         for row in going.nonzero().flatten().tolist():
             written[row].append(int(chosen[row]))
         if not going.any():
             break
         ids, position = chosen[:, None], position.gather(1, last[:, None]) + 1
-        mask = torch.cat([mask, torch.ones(count, 1, dtype=torch.long)], dim=1)
+        mask = torch.cat([mask, torch.ones(count, 1, **here)], dim=1)
         last = torch.zeros_like(last)
     return written
 

@@ -129,7 +129,7 @@ def test_the_hand_made_step_chooses_what_the_engine_chooses(reference):
 
     ids = reference.encode([Turn("user", "What is the capital of Sweden?")]).tokens
     with torch.inference_mode():
-        logits = reference.model(torch.tensor([ids])).logits[0, -1]
+        logits = reference.model(torch.tensor([ids], device=reference.model.device)).logits[0, -1]
     token = decoding.distribution(logits, Sampling()).argmax()
     first = next(reference.generate(Prompt((), ids), Sampling(max_new_tokens=1)))
     assert reference.tokenizer.decode([token]) == first.text

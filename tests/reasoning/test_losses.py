@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
 
+from helpers import machine
 from helpers.errors import InvalidInput
 from helpers.models import sources
 from helpers.reasoning import losses, trainers
@@ -22,6 +24,13 @@ PAIRS = [
     {"prompt": "Two and two?", "chosen": " Four.", "rejected": " It may be five, or so they say."},
     {"prompt": "Where is Rome?", "chosen": " In Italy, on the Tiber.", "rejected": " North."},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _in_fp32() -> Iterator[None]:
+    """On the processor: formulas are compared to a millionth, and on a GPU TRL would compute in bf16."""
+    with machine.on_processor():
+        yield
 
 
 @pytest.fixture(scope="module")
