@@ -101,17 +101,20 @@ def outcome(code: str, task: CodeTask, *, seconds: int = SECONDS, memory_bytes: 
     return Outcome(True, "")
 
 
-def solve(chat: Chat, tasks: Sequence[CodeTask], *, max_new_tokens: int = 256) -> pd.DataFrame:
+def solve(
+    chat: Chat, tasks: Sequence[CodeTask], *, max_new_tokens: int = 256, reuse_prompt: bool = False
+) -> pd.DataFrame:
     """One row a task: the code that the chat's model wrote, whether it `passed`, why not, and what it cost.
 
-    Each is asked without history. `cut` is true where the answer ended at the cap on new tokens.
+    Each is asked without history. `cut` is true where the answer ended at the cap on new tokens. `reuse_prompt` reads
+    what the prompts share only once, as in `evaluate`.
     """
     import pandas as pd
 
     rows = []
     for task in tasks:
         started = time.perf_counter()
-        reply = chat.another(reuse_prompt=False).say(task.prompt, max_new_tokens=max_new_tokens)
+        reply = chat.another(reuse_prompt=reuse_prompt).say(task.prompt, max_new_tokens=max_new_tokens)
         seconds, code = time.perf_counter() - started, code_in(reply.text)
         verdict = outcome(code, task)
         cost = {"new_tokens": reply.new_tokens, "cut": reply.finish_reason == "length", "seconds": seconds}
