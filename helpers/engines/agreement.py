@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from math import exp
 from typing import Any
 
+from helpers import machine
 from helpers.backends import Backend
 from helpers.chat import Chat
 from helpers.data import stored
@@ -141,7 +142,8 @@ def _by_openvino(backend: Any, ids: list[int]) -> list[float]:
     import numpy as np
     import openvino
 
-    graph = openvino.Core().compile_model(str(backend.folder / "openvino_model.xml"), "CPU", OPENVINO_PRECISION)
+    options = OPENVINO_PRECISION | {"INFERENCE_NUM_THREADS": machine.threads()}
+    graph = openvino.Core().compile_model(str(backend.folder / "openvino_model.xml"), "CPU", options)
     given = {name for port in graph.inputs for name in port.names}
     inputs = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
     inputs |= {"position_ids": np.arange(len(ids))[None], "beam_idx": np.zeros(1, np.int32)}

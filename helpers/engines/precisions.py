@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from helpers.data import stored
 from helpers.making.quantization import BITS, by_library
 from helpers.models import embeddings
+
+if TYPE_CHECKING:
+    import torch
 
 #: Formats one after the other: the last is what the model computes with.
 ONCE = (("F16",), ("Q8_0",), ("Q5_0",), ("Q4_1",), ("Q4_0",))
@@ -32,10 +36,11 @@ def encoder_ladder(roads: Sequence[Sequence[str]] = (*ONCE, *TWICE)) -> list[dic
     entries, asked = stored("faq")["entries"], [one for one in stored("faq")["test"] if one["entry"]]
     pages, questions = [f"{one['question']} {one['answer']}" for one in entries], [one["question"] for one in asked]
     wanted = [[one["id"] for one in entries].index(one["entry"]) for one in asked]
-    texts, rows = [*questions, *pages], []
-    whole = embeddings.embed(texts)
+    texts, rows = (*questions, *pages), []
+    whole = _unrounded(texts)
+    made: dict[tuple[str, ...], list[torch.Tensor]] = {tuple(road[:-1]): [] for road in roads if len(road) > 1}
     for road in ((), *roads):
-        with _rounded(road) as error:
+        with _rounded(road, made) as error:
             vectors = embeddings.embed(texts) if road else whole
         found, kept = np.split(vectors, [len(questions)])
         nearest = (found @ kept.T).argmax(1)
@@ -46,9 +51,18 @@ def encoder_ladder(roads: Sequence[Sequence[str]] = (*ONCE, *TWICE)) -> list[dic
     return [row | {"questions": len(questions)} for row in rows]
 
 
+@cache
+def _unrounded(texts: tuple[str, ...]) -> Any:
+    """The vectors by the encoder in 32 bits: the first row of every ladder."""
+    return embeddings.embed(texts)
+
+
 @contextmanager
-def _rounded(road: Sequence[str]) -> Iterator[float]:
-    """The encoder with the matrices of its layers rounded along the road; gives the error of the weights in percent."""
+def _rounded(road: Sequence[str], made: dict[tuple[str, ...], list[torch.Tensor]]) -> Iterator[float]:
+    """The encoder with the matrices of its layers rounded along the road; gives the error of the weights in percent.
+
+    `made` keeps the matrices of the roads that it names, from which longer ones go on.
+    """
     import torch
 
     _, model = embeddings.encoder()
@@ -56,9 +70,14 @@ def _rounded(road: Sequence[str]) -> Iterator[float]:
     originals = [p.detach().clone() for p in matrices]
     try:
         with torch.no_grad():
-            for parameter in matrices:
-                for form in road:
+            before = made.get(tuple(road[:-1]))
+            for number, parameter in enumerate(matrices):
+                if before:
+                    parameter.copy_(before[number])
+                for form in road[-1:] if before else road:
                     parameter.copy_(by_library(parameter.detach(), form))
+        if tuple(road) in made:
+            made[tuple(road)] = [p.detach().clone() for p in matrices]
         lengths = [(float((p.detach() - was).norm()) ** 2, float(was.norm()) ** 2)
                    for p, was in zip(matrices, originals, strict=True)]  # fmt: skip
         yield 100 * (sum(moved for moved, _ in lengths) / sum(all_of for _, all_of in lengths)) ** 0.5

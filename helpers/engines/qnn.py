@@ -286,21 +286,21 @@ def _experiment(parts: Mapping[int, Block], folder: Path) -> dict[str, Any]:
     for layer, part in parts.items():
         plain = write(part, folder / "float.onnx")
         wanted = run_profiled(plain, part.inputs, "CPUExecutionProvider")[0]
-        rows += [{"layer": layer, **_row(plain, part, wanted, scheme)} for scheme in SCHEMES]
-    best = quantize(plain, folder / "best.onnx", part.calibration)
-    chips = enumerate(HTP_VERSIONS.items())
-    compiled = {name: compile_for(best, folder / f"for{number}.onnx", arch) for number, (name, arch) in chips}
+        made = [folder / f"quantized{number}.onnx" for number in range(len(SCHEMES))]
+        rows += [{"layer": layer, **_row(plain, part, wanted, *how)} for how in zip(SCHEMES, made, strict=True)]
+    best, versions = made[0], set(HTP_VERSIONS.values())
+    compiled = {version: compile_for(best, folder / f"for{version}.onnx", version) for version in versions}
     return {
         "rows": rows,
         "shape": [ROWS, *part.gate.shape],
         "bytes": {"float": plain.stat().st_size, "quantized": best.stat().st_size},
-        "compiled_bytes": compiled,
+        "compiled_bytes": {chip: compiled[version] for chip, version in HTP_VERSIONS.items()},
         "refused": _refusal(folder / "refused.onnx"),
     }
 
 
-def _row(plain: Path, part: Block, wanted: Matrix, scheme: Scheme) -> dict[str, Any]:
-    path = quantize(plain, plain.with_name("quantized.onnx"), part.calibration, scheme)
+def _row(plain: Path, part: Block, wanted: Matrix, scheme: Scheme, target: Path) -> dict[str, Any]:
+    path = quantize(plain, target, part.calibration, scheme)
     outputs, seconds, placed = run_profiled(path, part.inputs)
     emulated = run_profiled(path, part.inputs, "CPUExecutionProvider")[0]
     return {

@@ -49,7 +49,7 @@ TEXTS: Mapping[str, str] = {
     "code, written again": _written_again(AREA_CODE + VOLUME_CODE),
     "a story": "<|im_start|>user\nWrite a story about a fox.<|im_end|>\n<|im_start|>assistant\n",
 }
-#: The same with half of the code: every repeat reads the prompt anew.
+#: The same with half of the code, for a first look.
 SHORT_TEXTS: Mapping[str, str] = {**TEXTS, "code, written again": _written_again(AREA_CODE)}
 #: A task whose answer stands nowhere in the prompt.
 NEW_CODE = {

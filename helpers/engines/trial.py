@@ -74,7 +74,7 @@ class Setting:
 
 def run_setting(setting: Setting) -> dict[str, Any]:
     """Everything about one setting, as one row that JSON can hold."""
-    import pandas as pd  # noqa: F401 - what every trial imports is imported before memory is read
+    import numpy as np  # noqa: F401 - what most trials import is imported before memory is read
 
     card = catalog.card(setting.model)
     there = _cache()

@@ -24,7 +24,7 @@ ENCODER = "all-minilm-l6-v2"
 LONGEST = 256
 
 
-def embed(texts: Sequence[str], *, batch: int = 32) -> np.ndarray:
+def embed(texts: Sequence[str], *, batch: int = 8) -> np.ndarray:
     """A row for each text: its unit vector of 384 numbers, as float32. `a @ b.T` are then all similarities.
 
     Only the first 256 tokens of a text count, about 190 English words; cut a longer one into passages first. The
@@ -37,7 +37,7 @@ def embed(texts: Sequence[str], *, batch: int = 32) -> np.ndarray:
         raise InvalidInput("embed() takes a list of texts, and this is one text.", "Write embed([text]).")
     tokenizer, model = encoder()
     rows = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    # Texts of like length together, since the short ones of a batch are filled up to its longest.
+    # Texts of like length together, and few at a time, since the short ones of a batch are filled up to its longest.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
