@@ -86,12 +86,15 @@ def tiny_moe(size: Size, *, seed: int = 0) -> Any:
     return _started(PhimoeForCausalLM, config, seed)
 
 
-def dense(size: Size, width: int, *, seed: int = 0) -> Any:
-    """A `Phi3ForCausalLM` like the mixture, with one feed-forward layer of this width in place of the experts."""
+def dense(size: Size, width: int, *, seed: int | None = 0) -> Any:
+    """A `Phi3ForCausalLM` like the mixture, with one feed-forward layer of this width in place of the experts.
+
+    Without a seed it serves to measure speed alone: each matrix repeats one random row, which takes no time to draw.
+    """
     from transformers import Phi3Config, Phi3ForCausalLM
 
     config = Phi3Config(**_shape(size), intermediate_size=width, original_max_position_embeddings=CONTEXT)
-    return _started(Phi3ForCausalLM, config, seed)
+    return _started(Phi3ForCausalLM, config, seed) if seed is not None else _for_timing(Phi3ForCausalLM, config)
 
 
 def contenders(size: Size, *, seed: int = 0) -> dict[str, Any]:
@@ -235,4 +238,19 @@ def _started(model_class: Any, config: Any, seed: int) -> Any:
         for name, weight in model.named_parameters():
             if ".layers." in name and weight.ndim > 1:
                 torch.nn.init.normal_(weight, std=0.5 / weight.shape[-1] ** 0.5)
+    return model
+
+
+def _for_timing(model_class: Any, config: Any) -> Any:
+    """The model with numbers in its weights that took no time to draw: a hundred million random ones take seconds."""
+    import torch
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        model = model_class(config)
+    model.tie_weights()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape[-1]) / weight.shape[-1] ** 0.5)
     return model

@@ -247,8 +247,7 @@ def train(
         if checkpoint and ((step + 1) % save_every == 0 or step + 1 == steps):
             save(checkpoint, model, optimizer, rows, recipe)
         on_step(rows)
-    accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
-    accelerator.free_memory()
+    _finish(accelerator, ready)
     return rows
 
 
@@ -301,6 +300,16 @@ def _update(accelerator: Any, optimizer: Any, loss: Any, rate: float) -> None:
         group["lr"] = rate * group["share"]
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _finish(accelerator: Any, ready: Any) -> None:
+    """Leaves the model ready to be read, and gives back what the run held of a GPU's memory.
+
+    Without a GPU all is given back with the last name for it, and accelerate would look through all objects for more.
+    """
+    accelerator.unwrap_model(ready, keep_fp32_wrapper=False).eval()
+    if accelerator.device.type != "cpu":
+        accelerator.free_memory()
 
 
 def held_out_loss(model: Any, ids: torch.Tensor, *, rows: int = 32, length: int = 128) -> float:

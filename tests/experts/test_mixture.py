@@ -49,6 +49,12 @@ def test_the_twins_have_the_size_that_their_name_says() -> None:
     assert active.active == active.total
 
 
+def test_a_model_that_is_only_timed_has_the_same_weights_in_number_and_computes() -> None:
+    drawn, repeated = mixture.dense(SMALL, 32), mixture.dense(SMALL, 32, seed=None)
+    assert anatomy.count(repeated) == anatomy.count(drawn)
+    assert torch.isfinite(repeated(torch.arange(8)[None]).logits).all()
+
+
 def test_fewer_than_two_experts_are_refused() -> None:
     with pytest.raises(InvalidInput, match="uses two experts"):
         mixture.tiny_moe(Size(experts=1))
