@@ -66,7 +66,7 @@ def _rounded(road: Sequence[str], made: dict[tuple[str, ...], list[torch.Tensor]
     import torch
 
     _, model = embeddings.encoder()
-    matrices = [p for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2]
+    matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
     originals = [p.detach().clone() for p in matrices]
     try:
         with torch.no_grad():

@@ -36,18 +36,16 @@ def embed(texts: Sequence[str], *, batch: int = 8) -> np.ndarray:
     if isinstance(texts, str):
         raise InvalidInput("embed() takes a list of texts, and this is one text.", "Write embed([text]).")
     tokenizer, model = encoder()
-    rows = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    rows = np.zeros((len(texts), model.size), dtype=np.float32)
     # Texts of like length together, and few at a time, since the short ones of a batch are filled up to its longest.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        read = tokenizer(
-            [texts[number] for number in chosen],
-            **{"padding": True, "truncation": True, "max_length": LONGEST, "return_tensors": "pt"},
-        )
+        read = tokenizer.encode_batch([texts[number] for number in chosen])
+        ids, mask = (torch.tensor([getattr(one, name) for one in read]) for name in ("ids", "attention_mask"))
         with torch.inference_mode():
-            states = model(**read).last_hidden_state  # (texts, tokens, 384)
-        attended = read["attention_mask"].unsqueeze(-1)
+            states = model(ids, mask)  # (texts, tokens, 384)
+        attended = mask.unsqueeze(-1)
         mean = (states * attended).sum(1) / attended.sum(1)
         rows[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
     return rows
@@ -56,7 +54,7 @@ def embed(texts: Sequence[str], *, batch: int = 8) -> np.ndarray:
 def tokens_read(texts: Sequence[str]) -> int:
     """How many tokens `embed` reads of these texts."""
     tokenizer, _ = encoder()
-    return sum(len(ids) for ids in tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"])
+    return sum(sum(one.attention_mask) for one in tokenizer.encode_batch(list(texts)))
 
 
 @cache
@@ -66,15 +64,12 @@ def encoder() -> tuple[Any, Any]:
     machine.require_memory(4 * card.parameters, card.title)
     folder = sources.folder(card)
     import torch
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from tokenizers import Tokenizer
+
+    from helpers.models.bert import load_bert
 
     torch.set_num_threads(machine.threads())
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # the file has a table of positions that transformers computes
-    logging.disable_progress_bar()
-    try:
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        return AutoTokenizer.from_pretrained(folder), model.eval()
-    finally:
-        logging.set_verbosity(level)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(LONGEST)  # its own file would cut at 128
+    tokenizer.enable_padding()
+    return tokenizer, load_bert(folder)
