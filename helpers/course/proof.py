@@ -34,6 +34,9 @@ MEMORY_FOR_PROCESSES = ((12, "3"), (0, "2"))
 BARE = ["-p", "no:nbval", "-p", "no:schemathesis"]
 #: No network and no bars; one thread for each engine, as two processes share two cores.
 STILL = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+# Some images of containers forbid Python to keep what it compiled: each of a hundred processes would do it again, and
+# each of pytest's would rewrite the assertions of all tests.
+STILL |= {"PYTHONDONTWRITEBYTECODE": ""}
 ONE_THREAD = {"SLM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import openai.resources.chat  # noqa: F401 - which a first call would otherwise wait for
 import pytest
 
 from faulty_server import RAW, SILENCE_SECONDS, STREAMS, FaultyServer, running
@@ -32,6 +31,8 @@ Opener = Callable[..., Chat]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultyServer]:
+    import openai.resources.chat  # noqa: F401 - which a first call would otherwise wait for
+
     with running() as one:
         yield one
 

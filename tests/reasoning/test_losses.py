@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoTokenizer
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
 
 from helpers import machine
 from helpers.errors import InvalidInput
@@ -40,6 +38,9 @@ def tokenizer(card: ModelCard) -> Any:
 
 def grpo_trainer(tokenizer: Any, folder: Path, **settings: Any) -> Any:
     """TRL's trainer over six answers to two questions, three each."""
+    from datasets import Dataset  # these take a second, which every process of the tests would pay above
+    from trl import GRPOConfig, GRPOTrainer
+
     args = GRPOConfig(
         **trainers.laptop(folder),
         num_generations=3,
@@ -102,6 +103,9 @@ def test_trl_s_default_weighs_tokens_alike_and_is_another_loss(tokenizer: Any, t
 
 
 def test_dpo_s_loss_is_that_of_trl(tokenizer: Any, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
     args = DPOConfig(**trainers.laptop(tmp_path), per_device_train_batch_size=2, beta=0.3)
     trainer = DPOTrainer(
         tiny_llama(), tiny_llama(seed=1), args=args, train_dataset=Dataset.from_list(PAIRS), processing_class=tokenizer

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoTokenizer
-from trl import DPOConfig, DPOTrainer
 
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
@@ -57,6 +55,9 @@ def test_surprise_about_a_text_is_what_the_model_s_own_loss_says(tokenizer: Any)
 
 
 def test_dpo_widens_the_margin_and_the_model_is_looked_at(talker: None, tokenizer: Any, tmp_path: Any) -> None:
+    from datasets import Dataset  # these take a second, which every process of the tests would pay above
+    from trl import DPOConfig, DPOTrainer
+
     pairs = preferences.preference_pairs(None, tokenizer)[:4]
     look = preferences.preferred_look(tokenizer, preferences.held_shorts(None, tokenizer)[:2])
     args = DPOConfig(

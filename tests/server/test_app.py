@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
@@ -61,9 +60,11 @@ def client(engine: PretendEngine) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def sdk(client: TestClient) -> openai.OpenAI:
+def sdk(client: TestClient) -> Any:
+    from openai import OpenAI  # half a second, which every process of the tests would pay above
+
     key = client.headers.pop("Authorization").removeprefix("Bearer ")
-    return openai.OpenAI(base_url="http://testserver/v1", api_key=key, http_client=client, max_retries=0)
+    return OpenAI(base_url="http://testserver/v1", api_key=key, http_client=client, max_retries=0)
 
 
 def post(client: TestClient, path: str, **body: Any) -> Any:
@@ -73,14 +74,16 @@ def post(client: TestClient, path: str, **body: Any) -> Any:
 # Answers, as the OpenAI SDK's own types read them
 
 
-def test_a_chat_is_answered_whole(sdk: openai.OpenAI) -> None:
+def test_a_chat_is_answered_whole(sdk: Any) -> None:
+    from openai.types.chat import ChatCompletion
+
     answer = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES)
-    assert openai.types.chat.ChatCompletion.model_validate(answer.to_dict())
+    assert ChatCompletion.model_validate(answer.to_dict())
     assert answer.choices[0].message.content == "The capital is Stockholm."
     assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("stop", 4)
 
 
-def test_a_chat_is_streamed_with_its_cost(sdk: openai.OpenAI) -> None:
+def test_a_chat_is_streamed_with_its_cost(sdk: Any) -> None:
     with sdk.chat.completions.stream(
         model="smollm2-135m", messages=MESSAGES, stream_options={"include_usage": True}
     ) as stream:
@@ -92,26 +95,26 @@ def test_a_chat_is_streamed_with_its_cost(sdk: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_several_choices_come_apart(sdk: openai.OpenAI, stream: bool) -> None:
+def test_several_choices_come_apart(sdk: Any, stream: bool) -> None:
     found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, n=3, stream=stream)
     choices = [choice for part in found for choice in part.choices] if stream else found.choices
     assert {choice.index for choice in choices} == {0, 1, 2}
     assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["stop"] * 3
 
 
-def test_a_text_goes_on_from_each_prompt(sdk: openai.OpenAI) -> None:
+def test_a_text_goes_on_from_each_prompt(sdk: Any) -> None:
     found = sdk.completions.create(model="smollm2-135m", prompt=["One", "Two"], logprobs=1)
     assert [choice.index for choice in found.choices] == [0, 1]
     assert found.choices[0].logprobs.tokens == ["The ", "capital ", "is ", "Stockholm."]
     assert found.choices[0].logprobs.text_offset == [0, 4, 12, 15]
 
 
-def test_log_probabilities_are_told_of_each_token(sdk: openai.OpenAI) -> None:
+def test_log_probabilities_are_told_of_each_token(sdk: Any) -> None:
     found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, logprobs=True, top_logprobs=1)
     assert [one.logprob for one in found.choices[0].logprobs.content] == [-0.5] * 4
 
 
-def test_a_response_is_answered_whole_and_streamed(sdk: openai.OpenAI) -> None:
+def test_a_response_is_answered_whole_and_streamed(sdk: Any) -> None:
     whole = sdk.responses.create(model="smollm2-135m", input="Hi", instructions="Be brief.")
     with sdk.responses.stream(model="smollm2-135m", input="Hi") as stream:
         kinds = [event.type for event in stream]
@@ -124,7 +127,7 @@ def test_a_response_is_answered_whole_and_streamed(sdk: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("form", ["float", "base64"])
-def test_texts_become_vectors(sdk: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, form: Any) -> None:
+def test_texts_become_vectors(sdk: Any, monkeypatch: pytest.MonkeyPatch, form: Any) -> None:
     monkeypatch.setattr(embeddings, "embed", lambda texts: np.full((len(texts), 384), 0.5, dtype=np.float32))
     monkeypatch.setattr(embeddings, "tokens_read", lambda texts: 7)
     found = sdk.embeddings.create(model="all-minilm-l6-v2", input=["a", "b"], encoding_format=form)
@@ -132,10 +135,12 @@ def test_texts_become_vectors(sdk: openai.OpenAI, monkeypatch: pytest.MonkeyPatc
     assert found.usage.prompt_tokens == 7
 
 
-def test_models_are_listed_and_looked_up(sdk: openai.OpenAI) -> None:
+def test_models_are_listed_and_looked_up(sdk: Any) -> None:
+    from openai import NotFoundError
+
     assert [model.id for model in sdk.models.list()] == ["smollm2-135m", "all-minilm-l6-v2"]
     assert sdk.models.retrieve("smollm2-135m").id == "smollm2-135m"
-    with pytest.raises(openai.NotFoundError, match="smollm2-135m"):
+    with pytest.raises(NotFoundError, match="smollm2-135m"):
         sdk.models.retrieve("phi-4")
 
 
@@ -144,9 +149,7 @@ def test_models_are_listed_and_looked_up(sdk: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "calculator"}}])
 @pytest.mark.parametrize("written", [CALL, f"<tool_call>\n{CALL}\n</tool_call>", f"```json\n{CALL}\n```"])
-def test_what_a_small_model_writes_becomes_a_call(
-    sdk: openai.OpenAI, engine: PretendEngine, choice: Any, written: str
-) -> None:
+def test_what_a_small_model_writes_becomes_a_call(sdk: Any, engine: PretendEngine, choice: Any, written: str) -> None:
     engine.text = written
     found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, tools=TOOLS, tool_choice=choice)
     called = found.choices[0].message.tool_calls[0].function
@@ -154,13 +157,13 @@ def test_what_a_small_model_writes_becomes_a_call(
     assert (found.choices[0].finish_reason, found.choices[0].message.content) == ("tool_calls", None)
 
 
-def test_a_call_that_was_cut_off_is_given_as_far_as_it_came(sdk: openai.OpenAI, engine: PretendEngine) -> None:
+def test_a_call_that_was_cut_off_is_given_as_far_as_it_came(sdk: Any, engine: PretendEngine) -> None:
     engine.text = CALL
     found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, tools=TOOLS, max_tokens=5).choices[0]
     assert (found.finish_reason, found.message.tool_calls[0].function.arguments) == ("length", '{"e": "1 ')
 
 
-def test_a_call_is_streamed(sdk: openai.OpenAI, engine: PretendEngine) -> None:
+def test_a_call_is_streamed(sdk: Any, engine: PretendEngine) -> None:
     engine.text = f"{CALL}\n{CALL}"
     with sdk.chat.completions.stream(model="smollm2-135m", messages=MESSAGES, tools=TOOLS) as stream:
         found = stream.get_final_completion().choices[0]
@@ -177,9 +180,7 @@ def test_a_response_calls_a_tool(client: TestClient, engine: PretendEngine, stre
     assert [(one["type"], one["arguments"]) for one in told["output"]] == [("function_call", '{"e": "1 + 1"}')]
 
 
-def test_words_are_an_answer_too_bare_or_by_the_tool_that_stands_for_them(
-    sdk: openai.OpenAI, engine: PretendEngine
-) -> None:
+def test_words_are_an_answer_too_bare_or_by_the_tool_that_stands_for_them(sdk: Any, engine: PretendEngine) -> None:
     for engine.text in ("It is 2.", '{"name": "answer", "arguments": {"text": "It is 2."}}'):
         found = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, tools=TOOLS).choices[0]
         assert (found.message.content, found.message.tool_calls, found.finish_reason) == ("It is 2.", None, "stop")
@@ -534,9 +535,11 @@ def test_a_client_that_leaves_frees_its_slot(live: tuple[str, int], engine: Pret
 def test_a_stream_says_in_its_silence_that_it_goes_on(
     live: tuple[str, int], engine: PretendEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from openai import OpenAI
+
     monkeypatch.setattr(answers, "SILENT_SECONDS", 0.05)
     engine.pause = 0.3
-    with openai.OpenAI(base_url="http://{}:{}/v1".format(*live), api_key="a-key-of-the-owner") as sdk:
+    with OpenAI(base_url="http://{}:{}/v1".format(*live), api_key="a-key-of-the-owner") as sdk:
         stream = sdk.chat.completions.create(model="smollm2-135m", messages=MESSAGES, stream=True, max_tokens=2)
         assert b"\n: the answer is on its way\n" in b"\n" + b"".join(stream.response.iter_bytes())
 
