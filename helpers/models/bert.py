@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 #: What torch calls a part of a layer, and what BERT's file does. Queries, keys and values are one matrix in torch.
-PARTS = {
+LAYER_PARTS = {
     "self_attn.out_proj": "attention.output.dense",
     "norm1": "attention.output.LayerNorm",
     "linear1": "intermediate.dense",
     "linear2": "output.dense",
     "norm2": "output.LayerNorm",
 }
-TABLES = {"word": "word_embeddings", "position": "position_embeddings", "segment": "token_type_embeddings"}
+TABLES_OF_BERT = {"word": "word_embeddings", "position": "position_embeddings", "segment": "token_type_embeddings"}
 
 
 class Bert(nn.Module):
@@ -51,14 +51,14 @@ def load_bert(folder: Path) -> Bert:
     """The encoder in a folder, in 32 bits."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     file = load_file(folder / "model.safetensors")
-    state = {f"{ours}.weight": file[f"embeddings.{theirs}.weight"] for ours, theirs in TABLES.items()}
+    state = {f"{ours}.weight": file[f"embeddings.{theirs}.weight"] for ours, theirs in TABLES_OF_BERT.items()}
     for end in ("weight", "bias"):
         state[f"norm.{end}"] = file[f"embeddings.LayerNorm.{end}"]
         for number in range(config["num_hidden_layers"]):
             ours, theirs = f"stack.layers.{number}", f"encoder.layer.{number}"
             parts = [file[f"{theirs}.attention.self.{part}.{end}"] for part in ("query", "key", "value")]
             state[f"{ours}.self_attn.in_proj_{end}"] = torch.cat(parts)
-            state |= {f"{ours}.{part}.{end}": file[f"{theirs}.{name}.{end}"] for part, name in PARTS.items()}
+            state |= {f"{ours}.{part}.{end}": file[f"{theirs}.{name}.{end}"] for part, name in LAYER_PARTS.items()}
     model = Bert(config)
     model.load_state_dict({name: numbers.float() for name, numbers in state.items()})
     return model.eval()
