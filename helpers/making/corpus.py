@@ -32,6 +32,8 @@ SHINGLE = 8
 #: Shorter documents teach little and look alike.
 SHORTEST = 80
 SUMS_IN_A_DOCUMENT = 20
+#: The fields of a statement that hold statements, in the order in which they are written.
+BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,7 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.popleft()
         yield node
-        waiting.extend(
-            child
-            for child in ast.iter_child_nodes(node)
-            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)
-        )
+        waiting.extend(child for field in BLOCKS for child in getattr(node, field, ()))
 
 
 def _topics(folder: Path) -> Iterator[Document]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: The attention's four matrices, as in section 7.1 of the paper.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-#: All seven of a layer. On the dates half the rank and two thirds of the steps then get 94 of 100 right, where the
-#: attention's alone get 95 (one run each).
+#: All seven of a layer. On the dates half the rank and fewer examples then get 94 of 100 right, where the attention's
+#: alone get 95 (one run each).
 ALL_MATRICES = (*TARGETS, "gate_proj", "up_proj", "down_proj")
 #: What the model is shown; it ends where the answer begins. The very first token is one that models park attention on
 #: and read badly (Xiao et al. 2023, arXiv 2309.17453), so it is none of the date.
@@ -127,7 +127,11 @@ def greedy_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: in
             batch = _padded(tokenizer, [prompts[number] for number in numbers])
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             ids = model.generate(
-                **batch, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
+                **batch,
+                logits_to_keep=torch.tensor([-1]),  # a place and no slice, as in `answer_loss`
+                max_new_tokens=ANSWER_TOKENS,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
             )
             new = ids[:, batch["input_ids"].shape[1] :]
             for number, text in zip(numbers, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):

@@ -273,8 +273,11 @@ def _prepare(model: Any, peak: float, layers: float) -> tuple[Any, Any, Any]:
     precision = machine.precision().replace("fp32", "no") if machine.device() == "cuda" else "no"
     if precision == "no":
         torch.set_num_threads(machine.threads())
-    accelerator = _accelerator(cpu=machine.device() == "cpu", mixed_precision=precision)
-    optimizer = torch.optim.AdamW(_groups(model, layers), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
+    here = machine.device() == "cpu"
+    accelerator = _accelerator(cpu=here, mixed_precision=precision)
+    groups = _groups(model, layers)
+    # Fused: one call for all weights. An adapter has hundreds of thin matrices, and a call costs more than their sums.
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=here)
     model.train()
     return accelerator, *accelerator.prepare(model, optimizer)
 

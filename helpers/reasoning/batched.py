@@ -34,6 +34,7 @@ def batched_texts(
             ids = model.generate(
                 **batch.to(model.device),
                 **drawn,
+                logits_to_keep=torch.tensor([-1]),  # a place: of a slice torch multiplies each row by itself
                 do_sample=bool(drawn),
                 max_new_tokens=longest,
                 pad_token_id=tokenizer.pad_token_id,
