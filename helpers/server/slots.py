@@ -49,20 +49,28 @@ class LlamaServer:
         options.api_keys = [key]
         self._server = xllamacpp.Server(options)
         self.free = slots
-        self._http = httpx2.AsyncClient(
-            base_url=self._server.listening_address,
-            headers={"Authorization": f"Bearer {key}"},
-            trust_env=False,  # no proxy leads to this machine
-            timeout=None,  # the client's leaving ends a request
-            # A new line costs more than a short question. llama.cpp hangs up on one that was idle for five seconds, and
-            # each holds one of its threads, of which it has four more than slots.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=2, keepalive_expiry=1),
-        )
+        common: dict[str, Any] = {
+            "base_url": self._server.listening_address,
+            "headers": {"Authorization": f"Bearer {key}"},
+            "trust_env": False,  # no proxy leads to this machine
+            "timeout": None,  # the client's leaving ends a request
+        }
+        # After a stream llama.cpp hangs up without a word, so each answer has a line of its own. Short questions share
+        # two, since a new line costs more than they do. An idle one holds one of llama.cpp's threads for five seconds.
+        apart = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        kept = httpx2.Limits(max_connections=None, max_keepalive_connections=2, keepalive_expiry=1)
+        self._http = httpx2.AsyncClient(**common, limits=apart)
+        self._asking = httpx2.AsyncClient(**common, limits=kept)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a short question."""
+        """The answer to a short question, which may be asked twice."""
+        import httpx2
+
         with _faults():
-            return _understood(await self._http.post(path, json=body))
+            try:
+                return _understood(await self._asking.post(path, json=body))
+            except httpx2.TransportError:  # it hung up while the question was on its way
+                return _understood(await self._http.post(path, json=body))
 
     async def properties(self) -> dict[str, Any]:
         """What llama.cpp tells of the model."""

@@ -66,6 +66,8 @@ def test_the_chat_box_answers_stops_within_two_seconds_and_goes_on(page: Any) ->
 def test_the_chat_box_is_used_by_keys_alone(page: Any) -> None:
     box, keys, writes = cell(page, 5), page.keyboard, cell(page, 5).get_by_text("writing …")
     assert until(box.get_by_role("button", name="Send").is_enabled, 60)
+    box.get_by_role("button", name="Clear").click()  # after what was said before, a story may be told in a sentence
+    box.get_by_text("Stockholm").wait_for(state="detached")
     cell(page, 4).focus()  # where somebody stands who came down the notebook
     keys.press("ArrowDown")
     tabbed(page, "input.widget-input", most=5)

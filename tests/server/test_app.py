@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import uvicorn
@@ -21,6 +22,7 @@ from helpers.errors import InvalidInput
 from helpers.models import embeddings
 from helpers.server import Guest, answers, app, lines
 from helpers.server.answers import Refused
+from helpers.server.slots import LlamaServer
 from pretend_engine import CHATML, WITH_TOOLS, PretendEngine, gate
 from waiting import until
 
@@ -566,6 +568,20 @@ def test_who_comes_to_a_full_queue_is_told_their_place(
 def test_no_two_servers_share_a_port() -> None:
     with lines.bound_socket("127.0.0.1", 0) as one, pytest.raises(OSError, match="ddress"):
         lines.bound_socket("127.0.0.1", one.getsockname()[1])
+
+
+def test_a_question_is_asked_on_a_new_line_where_llamacpp_hangs_up_on_the_old() -> None:
+    def hang_up(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.RemoteProtocolError("Server disconnected without sending a response.", request=request)
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"tokens": [1, 2]})
+
+    engine = object.__new__(LlamaServer)  # without a llama.cpp
+    engine._asking, engine._http = (
+        httpx2.AsyncClient(transport=httpx2.MockTransport(how), base_url="http://x") for how in (hang_up, answer)
+    )
+    assert asyncio.run(engine.post("/tokenize", {"content": ["a"]})) == {"tokens": [1, 2]}
 
 
 @pytest.mark.parametrize(("slots", "engines", "shares"), [(3, 2, [2, 1]), (4, 2, [2, 2]), (1, 1, [1])])
