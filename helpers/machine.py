@@ -177,7 +177,7 @@ class on_processor:  # noqa: N801 - used as a function is, like torch.set_grad_e
 
     def __exit__(self, *_: object) -> None:
         if self._before is None:
-            del os.environ["SLM_DEVICE"]
+            os.environ.pop("SLM_DEVICE", None)
         else:
             os.environ["SLM_DEVICE"] = self._before
 
