@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from helpers import anatomy, machine
@@ -69,19 +70,28 @@ def batch_sweep(sizes: Sequence[int] = (1, 2, 4, 8), *, repeats: int = 1, new_to
 
 
 def without_cache(chat: Chat, *, prompt_tokens: int = 64, new_tokens: int = 8) -> list[dict[str, Any]]:
-    """Seconds for each new token with a KV cache and without one, which reads the whole text again; transformers."""
+    """Seconds for each new token with a KV cache and without one, which reads the whole text again; transformers.
+
+    The median of `new_tokens`, after two that do not count: the prompt is read for the first, and the second is the
+    first of its kind, for which torch chooses its kernels.
+    """
     import torch
 
     backend = _torch(chat)
-    ids = torch.tensor([backend.tokenize(WORD * prompt_tokens)], device=backend.model.device)
-    options = {"do_sample": False, "min_new_tokens": new_tokens, "max_new_tokens": new_tokens, "pad_token_id": 0}
     rows = []
     for use in (True, False):
+        text = torch.tensor([backend.tokenize(WORD * prompt_tokens)], device=backend.model.device)
+        kept, ends = None, []
         with torch.inference_mode():
-            started = time.perf_counter()
-            backend.model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=use, **options)
-            machine.finish(ids.device)
-        rows.append({"KV cache": use, "seconds_per_token": (time.perf_counter() - started) / new_tokens})
+            for _ in range(2 + new_tokens):
+                read = text if kept is None else text[:, -1:]
+                out = backend.model(read, past_key_values=kept, use_cache=use, logits_to_keep=1)
+                kept = out.past_key_values if use else None
+                text = torch.cat([text, out.logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+                machine.finish(text.device)
+                ends.append(time.perf_counter())
+        seconds = [after - before for before, after in pairwise(ends[1:])]
+        rows.append({"KV cache": use, "seconds_per_token": statistics.median(seconds)})
     return rows
 
 

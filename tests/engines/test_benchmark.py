@@ -252,9 +252,15 @@ def test_an_answer_that_takes_too_long_with_its_threads_is_not_repeated() -> Non
     assert len(rows) == 1
 
 
-def test_with_and_without_a_cache(reference: Backend, card: ModelCard) -> None:
+def test_without_a_cache_the_whole_text_is_read_for_each_token(
+    reference: Backend, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = reference.model, list[int]()
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda ids, **more: (read.append(ids.shape[1]), forward(ids, **more))[1])
     rows = sweeps.without_cache(fresh(reference, card), prompt_tokens=8, new_tokens=2)
     assert [row["KV cache"] for row in rows] == [True, False]
+    assert read == [8, 1, 1, 1, 8, 9, 10, 11]
 
 
 def test_the_plot_has_a_point_for_each_row_that_ran(report: Report) -> None:
