@@ -4,7 +4,7 @@
     certificate_troubles()       a sentence for each variable that names certificates which are not there
 
 The environment goes first, which is where a Codespace puts its secrets; `.env` stands beside the README, and git
-ignores it. Nothing is cached: a variable that is mended in a running notebook counts at once.
+ignores it. A variable, or a file that one names, which is mended in a running notebook counts at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import ssl
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -74,12 +75,19 @@ def _no_certificates(variable: str, named: str) -> str | None:
     if folders and variable in TRUST_OF_REQUESTS:
         return None
     try:
-        ssl.create_default_context(cafile=named)
+        state = Path(named).stat()
+        _read_certificates(named, state.st_mtime_ns, state.st_size)
     except FileNotFoundError:
         return "a file that is not there"
     except OSError:  # also ssl.SSLError
         return "a file that cannot be read as certificates"
     return None
+
+
+@cache
+def _read_certificates(named: str, *state: int) -> None:
+    """Reads them once for each state of the file: a tenth of a second, and every client and download asks."""
+    ssl.create_default_context(cafile=named)
 
 
 def _from_dotenv() -> dict[str, str | None]:

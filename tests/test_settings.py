@@ -71,6 +71,17 @@ def test_a_file_that_holds_no_certificates_is_told(tmp_path: Path, monkeypatch: 
         assert "cannot be read as certificates" in settings.certificate_troubles()[0]
 
 
+def test_a_file_of_certificates_that_is_spoiled_later_is_told_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.pem"
+    file.write_bytes((Path(__file__).parent / "faulty_certificate.pem").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    assert settings.certificate_troubles(["SSL_CERT_FILE"]) == []
+    file.write_bytes(b"")
+    assert len(settings.certificate_troubles(["SSL_CERT_FILE"])) == 1
+
+
 def test_a_list_of_folders_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 

@@ -91,8 +91,9 @@ def official_client(*, read_seconds: float = READ_SECONDS) -> Any:
     client(way).close()  # refuses what spoils every request
     if os.environ.get("OLLAMA_API_KEY"):  # the client sends it along by itself
         Key(os.environ["OLLAMA_API_KEY"], "OLLAMA_API_KEY")
-    timeout = (5, read_seconds, read_seconds, 5)
-    return ollama.Client(way.address, timeout=timeout, trust_env=not way.is_loopback, follow_redirects=False)
+    options = {"timeout": (5, read_seconds, read_seconds, 5), "trust_env": not way.is_loopback}
+    secure = way.address.startswith("https:")  # else authorities' certificates need not be read, a tenth of a second
+    return ollama.Client(way.address, **options, verify=secure, follow_redirects=False)
 
 
 @contextmanager
