@@ -1,9 +1,10 @@
 """Throughput of our server ÷ that of the raw llama.cpp server behind it, at 1, 4 and 8 requests at once.
 
-python -m benchmarks.server_overhead [--repeats 3] [--new-tokens 48]
+python -m benchmarks.server_overhead [--repeats 12] [--new-tokens 48]
 
 Both are up with the same model, slots and threads, keep prompts in their slots alone, and take turns, so that a busy
 machine slows both; the one that does not work is idle. The same client asks for the same answers, whole and streamed.
+A single turn moves by a tenth and more with what else the host does, so fewer than a dozen say little.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def streamed(route: Route, at_once: int, new_tokens: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--new-tokens", type=int, default=48)
     asked = parser.parse_args()
     tokens, figures = asked.new_tokens, dict[str, Spread]()

@@ -59,6 +59,7 @@ def load_bert(folder: Path) -> Bert:
             parts = [file[f"{theirs}.attention.self.{part}.{end}"] for part in ("query", "key", "value")]
             state[f"{ours}.self_attn.in_proj_{end}"] = torch.cat(parts)
             state |= {f"{ours}.{part}.{end}": file[f"{theirs}.{name}.{end}"] for part, name in LAYER_PARTS.items()}
-    model = Bert(config)
-    model.load_state_dict({name: numbers.float() for name, numbers in state.items()})
+    with torch.device("meta"):  # no random numbers are drawn for weights that the file has
+        model = Bert(config)
+    model.load_state_dict({name: numbers.float() for name, numbers in state.items()}, assign=True)
     return model.eval()

@@ -26,6 +26,7 @@ from helpers.chat import open_chat
 from helpers.errors import InvalidInput, QuotaExceeded, RequestTooLarge, Unreachable, WrongKey
 from helpers.models import sources
 from helpers.server import ROOT, Guest, Server, __main__, serve
+from helpers.server.app import GIVES_WAY
 from talk import fresh
 from waiting import until
 
@@ -404,3 +405,11 @@ def test_a_limit_of_nothing_is_a_sentence(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "class.csv").write_text("ada,a-key-of-sixteen\n")
     assert __main__.main(["--class", str(tmp_path / "class.csv"), "--per-minute", "0"]) == 1
     assert "at least one request" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_thread_that_passes_tokens_on_gives_way_to_those_that_compute(server: Server) -> None:
+    threads = [int(path.name) for path in Path(f"/proc/{server.pid}/task").iterdir()]
+    behind = os.getpriority(os.PRIO_PROCESS, server.pid) - os.getpriority(os.PRIO_PROCESS, 0)
+    assert behind == min(GIVES_WAY, 19 - os.getpriority(os.PRIO_PROCESS, 0))
+    assert min(os.getpriority(os.PRIO_PROCESS, thread) for thread in threads) == os.getpriority(os.PRIO_PROCESS, 0)
