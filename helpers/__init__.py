@@ -1,12 +1,13 @@
 """Helpers for a course on small language models: a small front that every notebook uses, and a room for each topic.
 
-    the front     chat, catalog, records, errors, machine, data, images, measure, intervals, scoring, anatomy, plots,
-                  checks, doctor
+    the front     chat, catalog, records, errors, machine, data, settings, images, words, measure, intervals, scoring,
+                  anatomy, plots, checks, doctor
     models/       where weights come from and what they become
     backends/     one file for each engine here, and for each SDK that reaches a provider
     server/       the OpenAI-compatible server
     making/       notebook 02     instruct/  03     vision/   04     experts/  05     agents/  05
     cloud/        notebook 06     engines/   07     reasoning/ 08     assistant/ 09
+    classroom/    for instructors: a class on one machine, its exercises collected and graded
     course/       how notebooks are executed, stored and cleaned: not for learners
 
 Which room may import which stands in pyproject.toml, and import-linter holds it. The names below come from the front,

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import course
+import helpers
 from helpers.course.lock import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +33,9 @@ CODE = [ROOT / "course.py", *(p for d in ("helpers", "solutions", "benchmarks") 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "lessons").glob("*.md"), *NOTEBOOKS]
 
 HEAVY = ("torch", "transformers", "xllamacpp", "pandas", "matplotlib", "openai", "PIL", "numpy")
-LARGEST_KIB, MEDIAN_LINES, LONGEST_LINES, IMPORT_LINES = 400, 6, 20, 8
+LARGEST_KIB, MEDIAN_LINES, LONGEST_LINES, IMPORT_LINES, WIDEST = 400, 6, 20, 8, 88
+#: What every engine's module defines, for `open_chat`, and what `python -m` calls.
+CONVENTIONS = {"Engine", "main"}
 MACHINE_PATHS = re.compile(r"/home/\w|/root/|/Users/\w|[A-Z]:\\\\?Users|/tmp/\w|/site-packages/|/workspaces/")
 
 
@@ -112,10 +116,7 @@ def test_a_notebook_with_exercises_has_solutions() -> None:
 
 
 def test_the_readme_lists_every_notebook() -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("there is no README yet")
-    text = readme.read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.stem for path in NOTEBOOKS if path.stem not in text] == []
     assert {stem for stem in re.findall(r"notebooks/(\w+)\.ipynb", text)} <= {path.stem for path in NOTEBOOKS}
 
@@ -173,7 +174,9 @@ def test_words_and_code_are_in_balance() -> None:
         words, code = cells(path, "markdown"), [lines(cell.source) for cell in cells(path, "code")]
         share = len(words) / (len(words) + len(code))
         fine = 0.45 <= share <= 0.65 and statistics.median(code) <= MEDIAN_LINES and max(code) <= LONGEST_LINES
-        return "" if fine else f"{share:.0%} text, cells of {statistics.median(code)} lines, the longest {max(code)}"
+        widest = max(len(line) for cell in cells(path, "code") for line in cell.source.splitlines())
+        told = f"{share:.0%} text, cells of {statistics.median(code)} lines, the longest {max(code)}"
+        return "" if fine and widest <= WIDEST else f"{told}, a line of {widest} characters"
 
     assert found_in(NOTEBOOKS, unbalanced) == {}
 
@@ -193,7 +196,7 @@ def test_imports_stand_in_one_short_cell() -> None:
 
 
 def test_a_name_means_one_thing_in_a_page() -> None:
-    """For the notebooks that were written for it; what only holds a drawing or a check's cases may come again."""
+    """What only holds a drawing or a check's cases may come again."""
     again = {"ax", "left", "right", "style", "cases", "_"}
 
     def bound_twice(path: Path) -> list[str]:
@@ -201,12 +204,7 @@ def test_a_name_means_one_thing_in_a_page() -> None:
         bound = [name for tree in trees for name in bindings(tree)]
         return sorted({name for name in bound if bound.count(name) > 1} - again)
 
-    assert (
-        found_in(
-            [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "04", "06", "08", "09")], bound_twice
-        )
-        == {}
-    )
+    assert found_in(NOTEBOOKS, bound_twice) == {}
 
 
 def bindings(tree: ast.Module) -> set[str]:
@@ -254,6 +252,16 @@ def test_importing_the_helpers_imports_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
+def test_the_house_is_told_whole() -> None:
+    """The package's docstring names every module of the front and every room, the README every room."""
+    front = {path.stem for path in (ROOT / "helpers").glob("*.py")} - {"__init__"}
+    rooms = {path.parent.name + "/" for path in (ROOT / "helpers").glob("*/__init__.py")}
+    told = set(re.findall(r"[a-z]+/?", helpers.__doc__ or ""))
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+    assert (front | rooms) - told == set()
+    assert {room for room in rooms if f"\n  {room} " not in tree} == set()
+
+
 def test_a_planted_import_breaks_the_rooms_contracts(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "helpers", tmp_path / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -279,6 +287,36 @@ def long_functions(path: Path) -> list[str]:
     return [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > 40]
 
 
+def test_every_public_name_stands_once() -> None:
+    """Whoever reads it knows which one is meant."""
+    assert twice(ROOT / "helpers") == {}
+
+
+def test_a_name_that_stands_twice_is_found(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("def table(): ...\n")
+    (tmp_path / "two.py").write_text("class Other: ...\ntable = {}\n")
+    assert twice(tmp_path) == {"table": ["one.py", "two.py"]}
+
+
+def public_names(path: Path) -> list[str]:
+    names = []
+    for node in ast.parse(code_of(path)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def twice(folder: Path) -> dict[str, list[str]]:
+    where = defaultdict(list)
+    for path in sorted(folder.rglob("*.py")):
+        for name in public_names(path):
+            where[name].append(path.relative_to(folder).as_posix())
+    return {name: found for name, found in where.items() if len(found) > 1 and name not in CONVENTIONS}
+
+
 def test_nobody_elses_code_is_run_from_a_hub() -> None:
     def trusts(path: Path) -> list[int]:
         keywords = [node for node in nodes_of(path) if isinstance(node, ast.keyword)]
@@ -297,7 +335,7 @@ def test_what_another_process_says_is_read_as_utf8_whatever_it_holds() -> None:
         }
         return [line for line, given in decoded.items() if not {"encoding", "errors"} <= set(given)]
 
-    assert found_in([*CODE, ROOT / "helpers/course/trouble.py"], unsure) == {}
+    assert found_in(CODE, unsure) == {}
 
 
 def is_process(call: ast.Call) -> bool:
