@@ -8,9 +8,9 @@ A price list and a calculator, with their descriptions and two examples. Greedy.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 
+from benchmarks.report import keep
 from helpers import machine
 from helpers.agents import examples, toolbox, toolscore
 from helpers.agents.agent import Agent
@@ -33,17 +33,9 @@ def main() -> None:
             )
         rows = [{"model": name, **row} for row in table.to_dict("records")]
         kept = [row for row in found.get("rows", []) if row["model"] != name]
-        found |= {"machine": str(machine.describe()), "rows": [*kept, *rows]}
-        parts = [f' "{part}": [\n{_lines(found[part])}\n ]' for part in ("examples", "questions", "rows")]
-        head = f' "machine": {json.dumps(found["machine"])}'
-        STORED.write_text("{\n" + ",\n".join([head, *parts]) + "\n}\n", encoding="utf-8")
+        keep(STORED, found | {"machine": str(machine.describe()), "rows": [*kept, *rows]})
         print(name, f"{time.perf_counter() - started:.0f} s;", "handed on:", Rate.of(table["used"]))
         print("right:", Rate.of(table["right"]), flush=True)
-
-
-def _lines(rows: list[dict[str, object]]) -> str:
-    """A row a line."""
-    return ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import keep
 from helpers import catalog, machine
 from helpers.assistant import answers, questions
 from helpers.assistant.documents import SHOP
@@ -83,13 +84,9 @@ def fingerprint(name: str, way: str, index: DocumentIndex, one: ShopQuestion) ->
 
 
 def store(rows: list[dict[str, Any]]) -> None:
-    """Writes what there is so far, a row a line, whole or not at all."""
+    """Writes what there is so far."""
     ordered = sorted(rows, key=lambda row: (MODELS.index(row["model"]), WAYS.index(row["way"])))
-    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in ordered)
-    draft = STORED.with_suffix(".part")
-    head = json.dumps(str(machine.describe()))
-    draft.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
-    draft.replace(STORED)
+    keep(STORED, {"machine": str(machine.describe()), "rows": ordered})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import keep
 from helpers import machine
 from helpers.agents.agent import Choice, Run, Step
 from helpers.assistant import desk
@@ -64,15 +65,6 @@ def read(path: Path) -> dict[str, Any]:
     if result["fingerprint"] != fingerprint():
         raise InvalidInput(f"{path.name} holds answers to other attacks.", "Move it away, or give --output.")
     return result
-
-
-def save(path: Path, result: dict[str, Any]) -> None:
-    """Writes a row a line, whole or not at all."""
-    rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in result["rows"])
-    heads = [f" {json.dumps(key)}: {json.dumps(result[key])}" for key in ("fingerprint", "machine")]
-    draft = path.with_suffix(".part")
-    draft.write_text("{\n" + ",\n".join([*heads, f' "rows": [\n{rows}\n ]']) + "\n}\n", encoding="utf-8")
-    draft.replace(path)
 
 
 def same_run(row: Mapping[str, Any], question: str) -> Run | None:
@@ -125,7 +117,7 @@ class Trial:
                 if self.stored(way, kind, name) is None:
                     tried = self.judged(way, kind, name, one) or self.tried(way, one, Path(folder))
                     self.result["rows"].append(row_of(tried, self.rung, way, kind, name))
-                    save(self.path, self.result)
+                    keep(self.path, self.result)
         came = [row["came_about"] for name, _ in asked if (row := self.stored(way, kind, name))]
         print(f"{self.rung}, {way}, {kind}: {Rate.of(came)}", flush=True)
 

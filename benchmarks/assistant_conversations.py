@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.assistant_attacks import CONTEXT
+from benchmarks.report import keep
 from helpers import machine
 from helpers.assistant.conversations import Held, conversations, hold
 from helpers.assistant.documents import SHOP
@@ -46,15 +47,6 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def save(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes a row a line, whole or not at all."""
-    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
-    draft = path.with_suffix(".part")
-    head = json.dumps(str(machine.describe()))
-    draft.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
-    draft.replace(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rungs", nargs="+", default=[rung.name for rung in rungs()])
@@ -71,7 +63,10 @@ def main() -> None:
                         continue
                     with peak_memory() as peak:
                         held = hold(chat, one, in_documents(index))
-                    save(asked.output, [*rows, row_of(held, where, peak.gib)])
+                    keep(
+                        asked.output,
+                        {"machine": str(machine.describe()), "rows": [*rows, row_of(held, where, peak.gib)]},
+                    )
             ends = [row["came_about"] for row in read(asked.output) if row["model"] == rung]
             print(f"{rung}: {Rate.of(ends)}", flush=True)
 

@@ -13,9 +13,11 @@ import secrets
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from helpers.backends.remote import Key, Route, fetch
 from helpers.classroom.capacity import Load, Rates, first_token, most_people, simulate
-from helpers.cloud.crowd import ask, percentile
+from helpers.cloud.crowd import ask
 from helpers.server import Guest, serve
 
 PROMPT = "Explain in one sentence why the sky is blue, for somebody who hears of it for the first time. " * 2
@@ -62,7 +64,7 @@ def main() -> None:
         "people_within_5_s": most_people(load, found, seconds=5),
     }
     for percent in (50, 95):
-        told = {"measured": percentile(first, percent), "formula": first_token(load, found, percent)}
+        told = {"measured": float(np.percentile(first, percent)), "formula": first_token(load, found, percent)}
         row[f"first_token_p{percent}_seconds"] = {name: round(value, 2) for name, value in told.items()}
     print(json.dumps(row))
 

@@ -1,6 +1,6 @@
 """Tokens a second of the local server at 1, 2, 4, 8 and 16 requests at once, ÷ that at one; percentiles of latency.
 
-python -m benchmarks.concurrency [--repeats 3] [--engines 1] [--figure concurrency.png]
+python -m benchmarks.concurrency [--repeats 3] [--engines 1]
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.report import report
-from helpers import plots
 from helpers.cloud.crowd import crowd
 from helpers.intervals import Spread
 from helpers.server import serve
@@ -21,7 +20,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--engines", type=int, help="1 shows what batching alone gains")
-    parser.add_argument("--figure", help="also draw the figure into this file")
     asked = parser.parse_args()
     rows = []
     with serve("smollm2-135m", slots=16, context=512, engines=asked.engines) as server:
@@ -39,13 +37,6 @@ def main() -> None:
         figures |= {f"speed_up_at_{n}": Spread.of(gain)} if n > 1 else {}
         figures |= {f"{name}_at_{n}": Spread.of(of(name, n)) for name in ("tokens_per_second", "latency_p90_seconds")}
     report("concurrency", **figures)
-    if asked.figure:
-        points = []
-        for n in AT_ONCE:
-            rate = figures[f"tokens_per_second_at_{n}"]
-            points.append({"requests at once": n, "tokens_per_second": rate.median, "low": rate.low, "high": rate.high})
-        axes = plots.lines(points, x="requests at once", y="tokens_per_second", band=("low", "high"))
-        axes.figure.savefig(asked.figure, dpi=160, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import hashlib
 import json
 from typing import Any
 
+from benchmarks.report import keep
 from helpers import catalog, machine
 from helpers.chat import Chat, open_chat
 from helpers.data import FOLDER
@@ -41,7 +42,7 @@ def main() -> None:
                     continue
                 rows = [row for row in rows if (row["model"], row["page"]) != (name, number)]
                 rows += [{"model": name, "page": number, "mark": mark} | row for row in answered(chat, page)]
-                store(rows)
+                keep(STORED, {"machine": str(machine.describe()), "rows": rows})
         for form in ("lookup", "compare"):
             of = [row["right"] for row in rows if (row["model"], row["form"]) == (name, form)]
             print(f"{name}, {form}: {Rate.of(of)}", flush=True)
@@ -59,15 +60,6 @@ def answered(chat: Chat, page: DrawnPage) -> list[dict[str, Any]]:
     """A row for each question: its kind of page, its form, the answer, the reply, and whether it is right."""
     table = document_qa.scored({"pipeline": document_qa.by_model(chat, conversation=True)}, [page])
     return table[["kind", "form", "question", "answer", "reply", "right"]].to_dict("records")
-
-
-def store(rows: list[dict[str, Any]]) -> None:
-    """Writes what there is so far, a row a line, whole or not at all."""
-    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
-    head = json.dumps(str(machine.describe()))
-    draft = STORED.with_suffix(".part")
-    draft.write_text(f'{{\n "machine": {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
-    draft.replace(STORED)
 
 
 if __name__ == "__main__":

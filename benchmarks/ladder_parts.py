@@ -153,12 +153,9 @@ class Calls:
         ]
 
     def baseline(self) -> list[Row]:
-        questions = examples.tool_questions("questions")
-        found = toolscore.baselines(examples.tool_questions("examples"), questions)
-        chosen = found[found["agent"] == "keywords"]["tool"]
         return [
-            {"item": str(number), "group": question.tool, "tool": bool(right)}
-            for number, (question, right) in enumerate(zip(questions, chosen, strict=True), start=1)
+            {"item": str(number), "group": one.tool, "tool": toolscore.by_keyword(one.question) == one.tool}
+            for number, one in enumerate(examples.tool_questions("questions"), start=1)
         ]
 
 
@@ -260,7 +257,7 @@ class Dates:
     whole: bool = True
     backend: str = "llamacpp"
 
-    def items(self) -> tuple[list[dates.Example], list[dates.Example]]:
+    def items(self) -> tuple[list[dates.DateExample], list[dates.DateExample]]:
         examples, exam = dates.examples(2000, 100)  # those of the notebook
         return examples[: self.shown], exam
 
@@ -276,7 +273,7 @@ class Dates:
         exam = self.items()[1]
         return self._judged(exam, [dates.by_rules(one.text) for one in exam])
 
-    def _judged(self, exam: Sequence[dates.Example], given: Sequence[str | None]) -> list[Row]:
+    def _judged(self, exam: Sequence[dates.DateExample], given: Sequence[str | None]) -> list[Row]:
         return [
             {"item": row["text"], "group": row["form"], "answer": row["given"]}
             | {"right": row["right"], "exists": row["exists"]}

@@ -53,7 +53,8 @@ def answered(asked: argparse.Namespace, made: list[documents.DrawnPage]) -> dict
         if asked.sees:
             roads |= {"end to end": document_qa.end_to_end(chat)}
         else:
-            roads |= {"pipeline": by_model, "rules, else pipeline": document_qa.either(roads["rules"], by_model)}
+            by_rules = document_qa.answer_by_rules
+            roads |= {"pipeline": by_model, "rules, else pipeline": lambda *page: by_rules(*page) or by_model(*page)}
         rows = document_qa.scored(roads, made)
     for group, part in rows.groupby(["kind", "form", "wording", "road"], sort=False):
         print(f"{', '.join(group)}: {Rate.of(part['right'])}")

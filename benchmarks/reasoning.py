@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import keep
 from helpers import machine
 from helpers.data import FOLDER
 from helpers.errors import InvalidInput
@@ -59,19 +60,6 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
-def save(path: Path, result: dict[str, Any]) -> None:
-    """Writes a row a line, whole or not at all."""
-    lists = [f' "{key}": [\n{_lines(result[key])}\n ]' for key in ("speed", "rows")]
-    heads = [f" {json.dumps(key)}: {json.dumps(result[key])}" for key in ("fingerprint", "temperature")]
-    draft = path.with_suffix(".part")
-    draft.write_text("{\n" + ",\n".join([*heads, *lists]) + "\n}\n", encoding="utf-8")
-    draft.replace(path)
-
-
-def _lines(rows: list[dict[str, Any]]) -> str:
-    return ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
-
-
 def wanted(rung: str, part: str, most: int) -> Iterator[tuple[str, int, list[int], float]]:
     """Of a part: way, seed of the numbers, the samples' numbers, temperature."""
     if part in ("answers", "repeat"):
@@ -101,7 +89,7 @@ def answer_all(server: Server, rung: str, part: str, result: dict[str, Any], pat
             asked = missing[start : start + 3 * SLOTS]
             made = attempts(server.route, rung, [(problems[n], one) for n, one in asked], way, temperature=temperature)
             rows += [row_of(found, rung, seed, n) for (n, _), found in zip(asked, made, strict=True)]
-            save(path, result)
+            keep(path, result)
         done = [row for row in rows if _is_of(row, rung, seed, way) and row["sample"] in samples]
         right, cut = sum(row["right"] for row in done), sum(row["cut"] for row in done)
         print(f"{rung}, {part}, {way}: {right} of {len(done)} right, {cut} cut off", flush=True)
@@ -147,7 +135,7 @@ def main() -> None:
                 others = [row for row in result["speed"] if row["model"] != rung]
                 drawn = {(row["model"], row["way"]) for row in result["rows"] if row["sample"]}
                 result["speed"] = [*others, *speed(server, rung, drawn)]
-        save(asked.output, result)
+        keep(asked.output, result)
 
 
 if __name__ == "__main__":

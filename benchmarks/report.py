@@ -1,9 +1,12 @@
-"""The one JSON line that every benchmark ends with: its figures, their spread, the machine."""
+"""What a benchmark leaves: one JSON line with its figures, their spread and the machine, or rows stored for a page."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from helpers import machine
 from helpers.intervals import Spread
@@ -17,3 +20,17 @@ def report(benchmark: str, **figures: Spread) -> None:
         name: {key: float(f"{value:.4g}") for key, value in asdict(spread).items()} for name, spread in figures.items()
     }
     print(json.dumps({"benchmark": benchmark, "figures": rounded, "machine": str(machine.describe())}))
+
+
+def keep(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes what is stored for a page, the entries of a list a line each; whole or not at all."""
+    parts = [f" {json.dumps(name)}: {_text(value)}" for name, value in content.items()]
+    draft = path.with_suffix(".part")
+    draft.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    return "[\n" + ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in value) + "\n ]"

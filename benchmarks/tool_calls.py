@@ -80,7 +80,6 @@ def main() -> None:
     parser.add_argument("--part", choices=["questions", "dev"], default="questions")
     parser.add_argument("--nearest", type=int, default=2, help="how many examples stand before a question")
     parser.add_argument("--show", action="store_true", help="also print every choice that was wrong")
-    parser.add_argument("--without-agent", action="store_true")
     asked = parser.parse_args()
     shown, questions = examples.tool_questions("examples"), examples.tool_questions(asked.part)
     with (
@@ -90,9 +89,8 @@ def main() -> None:
     ):
         chosen = course_tools(chat)
         both: dict[str, Any] = {"server": Caller(client, asked.model, chosen, shown, asked.nearest)}
-        if not asked.without_agent:
-            both["agent"] = Agent(chat, chosen, examples=shown, nearest=asked.nearest)
-        rows = pd.concat([toolscore.compare_agents({name: one}, questions) for name, one in both.items()])
+        both["agent"] = Agent(chat, chosen, examples=shown, nearest=asked.nearest)
+        rows = pd.concat([toolscore.score_agent(one, questions).assign(agent=name) for name, one in both.items()])
     if asked.show:
         wrong = rows[~rows["tool"] | (rows["arguments"] == False)]  # noqa: E712
         print(wrong[["agent", "question", "choice", "cut"]].to_string())

@@ -21,7 +21,7 @@ from helpers.errors import InvalidInput
 from helpers.records import ModelCard, Shape
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 #: Bits a weight. int8 and int4 are the bare numbers; the names with a Q are llama.cpp's block formats with their
 #: scales: Q8_0, Q4_0 and Q4_1 share one fp16 scale (Q4_1 also a minimum) among 32 weights, Q4_K and Q6_K use
@@ -74,9 +74,22 @@ DEVICES: Mapping[str, Device] = {
 }
 
 
-def config(model: str | ModelCard) -> PretrainedConfig:
-    """The transformers config that the card's shape amounts to. It decides every size; it lacks rope scaling."""
-    c, config_class, _ = _classes(model)
+def skeleton(model: str | ModelCard) -> PreTrainedModel:
+    """The model on the meta device: every layer with its shape, and no weights.
+
+    The card's shape decides every size of its config, which lacks the scaling of positions.
+    """
+    import torch
+    import transformers
+
+    c = _card(model)
+    stems = {"phi3": "Phi3", "phimoe": "Phimoe", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+    stem = stems.get(c.model_type or "")
+    if stem is None:
+        raise InvalidInput(
+            f"{c.title} is no text decoder that transformers has a class for, so its parts cannot be counted here.",
+            f"Its card says {c.parameters:,} parameters ({c.basis}).",
+        )
     shape = _shape(c)
     values: dict[str, Any] = {
         **{"vocab_size": shape.vocabulary, "tie_word_embeddings": shape.tied_embeddings},
@@ -91,17 +104,9 @@ def config(model: str | ModelCard) -> PretrainedConfig:
     if c.model_type == "phimoe":  # its published config sets both biases; they are 359,744 of its parameters
         experts = {"num_local_experts": shape.experts, "num_experts_per_tok": shape.experts_per_token}
         values |= {"attention_bias": True, "lm_head_bias": True, **experts}
-    built: PretrainedConfig = config_class(**values)
-    return built
-
-
-def skeleton(model: str | ModelCard) -> PreTrainedModel:
-    """The model on the meta device: every layer with its shape, and no weights."""
-    import torch
-
-    _, _, model_class = _classes(model)
     with torch.device("meta"):
-        built: PreTrainedModel = model_class(config(model))
+        config = getattr(transformers, f"{stem}Config")(**values)
+        built: PreTrainedModel = getattr(transformers, f"{stem}ForCausalLM")(config)
     return built
 
 
@@ -115,7 +120,7 @@ def parameters(model: str | ModelCard) -> Count:
     >>> parameters("phi-3.5-moe").active
     6640999744
     """
-    return count(skeleton(_card(model)))
+    return count(skeleton(model))
 
 
 def count(model: PreTrainedModel) -> Count:
@@ -146,19 +151,12 @@ def kv_cache_bytes(model: str | ModelCard, tokens: int, bytes_per_value: float =
     return round(2 * heads * _head_size(shape) * kept * bytes_per_value)
 
 
-def flops_per_token(model: str | ModelCard, context: int = 0) -> int:
-    """The operations that one more token costs when `context` tokens are there already.
+def flops_per_token(model: str | ModelCard) -> int:
+    """The operations that one more token costs, attention to what stands before it left out.
 
-    Two (multiply and add) for every weight that the token is multiplied by, and in attention four for every earlier
-    token, layer and attention value: two for its score, two for its share. Source: Hoffmann et al. 2022, appendix F.
-    Kaplan et al. 2020, table 1, has half of the attention term, its mean over a sequence under the causal mask.
+    Two, multiply and add, for every weight that the token is multiplied by (Kaplan et al. 2020, section 2.1).
     """
-    c = _card(model)
-    if not context:
-        return 2 * multiplied_parameters(c)
-    shape = _shape(c)
-    seen = min(context, shape.window) if shape.window else context
-    return 2 * multiplied_parameters(c) + 4 * shape.layers * seen * shape.heads * _head_size(shape)
+    return 2 * multiplied_parameters(model)
 
 
 def multiplied_parameters(model: str | ModelCard) -> int:
@@ -174,21 +172,13 @@ def multiplied_parameters(model: str | ModelCard) -> int:
     return c.active_parameters - c.shape.vocabulary * c.shape.hidden
 
 
-def training_flops(parameters: int, tokens: int) -> int:
-    """The operations of training: 6 for every active parameter and token (Kaplan et al. 2020, section 2.1).
+def training_hours(flops: float, device_flops: float, utilisation: float = 0.4) -> float:
+    """The hours that one device takes for so many operations.
 
-    Two forward and four backward, attention and recomputation left out.
+    `device_flops` is its peak a second. `utilisation` is the share of it that training reaches: 0.46 for PaLM and 0.21
+    for GPT-3 (Chowdhery et al. 2022, table 3).
     """
-    return 6 * parameters * tokens
-
-
-def training_hours(flops: float, device_flops: float, utilisation: float = 0.4, devices: int = 1) -> float:
-    """The hours that many devices take for so many operations.
-
-    `device_flops` is one device's peak a second. `utilisation` is the share of it that training reaches: 0.46 for
-    PaLM and 0.21 for GPT-3 (Chowdhery et al. 2022, table 3).
-    """
-    return flops / (device_flops * utilisation * devices) / 3600
+    return flops / (device_flops * utilisation) / 3600
 
 
 def bytes_per_token(
@@ -231,18 +221,3 @@ def _bits(precision: str) -> float:
     if precision not in PRECISION_BITS:
         raise InvalidInput(f"{precision!r} is no precision known here.", f"Take one of {', '.join(PRECISION_BITS)}.")
     return PRECISION_BITS[precision]
-
-
-def _classes(model: str | ModelCard) -> tuple[ModelCard, Any, Any]:
-    """The card, and the config and model class of transformers for it."""
-    import transformers
-
-    c = _card(model)
-    stems = {"phi3": "Phi3", "phimoe": "Phimoe", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
-    stem = stems.get(c.model_type or "")
-    if stem is None:
-        raise InvalidInput(
-            f"{c.title} is no text decoder that transformers has a class for, so its parts cannot be counted here.",
-            f"Its card says {c.parameters:,} parameters ({c.basis}).",
-        )
-    return c, getattr(transformers, f"{stem}Config"), getattr(transformers, f"{stem}ForCausalLM")

@@ -1,4 +1,4 @@
-"""The models that the course speaks of, in one table: `card("phi-3.5-mini")`, `cards(family="Phi-4")`.
+"""The models that the course speaks of, in one table: `card("phi-3.5-mini")`, `cards()`.
 
 The table is data: `models.toml` beside this file, and `models/sources.toml` for the files that the course fetches
 itself. Every number says where it comes from: a count of basis `computed` follows from the model's config.json to the
@@ -16,11 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import InvalidInput, UnknownModel
+from helpers.errors import UnknownModel
 from helpers.intervals import Rate
 from helpers.records import HubFiles, ModelCard, ModelFile, PinnedFiles, Score, Shape, Wheel
 
-FILTERS = ("family", "modality", "publisher", "embedded", "max_parameters")
 #: A weight takes two bytes in bf16, the format that hubs keep these models in.
 HUB_BYTES_PER_PARAMETER = 2
 
@@ -37,18 +36,13 @@ def card(name: str) -> ModelCard:
     return found
 
 
-def cards(**filters: Any) -> list[ModelCard]:
-    """The cards that meet every filter, in the order of the table.
+def cards() -> list[ModelCard]:
+    """Every card, in the order of the table.
 
-    `family`, `publisher` and `modality` take a word in any case, `embedded` a bool, `max_parameters` a number.
-
-    >>> [c.name for c in cards(family="mistral")]
+    >>> [c.name for c in cards() if c.family == "Mistral"]
     ['mistral-7b']
     """
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise InvalidInput(f"cards() has no filter named {', '.join(unknown)}.", f"It takes {', '.join(FILTERS)}.")
-    return [c for c in _all_cards() if all(_meets(c, key, wanted) for key, wanted in filters.items())]
+    return list(_all_cards())
 
 
 def table(chosen: Iterable[ModelCard] | None = None) -> list[dict[str, Any]]:
@@ -125,16 +119,11 @@ def roads(name: str) -> list[dict[str, Any]]:
     return [dict(row) for row in next(m for m in _data()["models"] if m["name"] == wanted).get("roads", ())]
 
 
-@cache
 def _data() -> dict[str, Any]:
     return _toml("models.toml")
 
 
 @cache
-def _sources() -> dict[str, Any]:
-    return _toml("models/sources.toml")
-
-
 def _toml(name: str) -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
@@ -164,8 +153,8 @@ def _card(entry: dict[str, Any]) -> ModelCard:
     if "hub" in entry:
         size = entry["parameters"] * HUB_BYTES_PER_PARAMETER
         values["hub"] = HubFiles(**{"download_bytes": size, **entry["hub"]})
-    if entry["name"] in _sources():
-        values["pinned"] = _pinned(_sources()[entry["name"]])
+    if sources := _toml("models/sources.toml").get(entry["name"]):
+        values["pinned"] = _pinned(sources)
     return ModelCard(**values)
 
 
@@ -181,15 +170,6 @@ def _scores(entry: dict[str, Any]) -> tuple[Score, ...]:
         Score(benchmark, percent, setting, harnesses[key]["title"], harnesses[key]["source"])
         for benchmark, percent, setting, key in entry.get("scores", ())
     )
-
-
-def _meets(c: ModelCard, key: str, wanted: Any) -> bool:
-    if key == "modality":
-        return str(wanted).lower() in c.modalities
-    if key == "max_parameters":
-        return c.parameters <= wanted
-    value = getattr(c, key)
-    return value.lower() == str(wanted).lower() if isinstance(value, str) else value == wanted
 
 
 def _unknown(name: str) -> UnknownModel:

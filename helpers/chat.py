@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from helpers import backends, catalog, images
+from helpers import backends, images
 from helpers.backends import Backend
 from helpers.backends.streams import LOOK_SECONDS, until_stop
 from helpers.errors import ChatClosed, ContextOverflow, InvalidInput, RemoteError
@@ -165,7 +165,7 @@ def open_chat(
     `history` are turns that went before. `reuse_prompt=False` reads every prompt anew instead of taking what it shares
     with the one before from the KV cache. Further arguments are `Sampling`'s.
     """
-    card = local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(str(model))
+    card = local.card_of(model)
     limit = card.shape.context if card.shape else DEFAULT_CONTEXT
     context = min(DEFAULT_CONTEXT, limit) if context is None else _number("context", context, int, "a whole number")
     if not 1 <= context <= limit:

@@ -8,7 +8,7 @@ answer the questions at the end of a lesson.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isclose, isnan
@@ -150,17 +150,14 @@ def _same(left: Any, right: Any, close: float) -> bool:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return left.keys() == right.keys() and all(_same(left[key], right[key], close) for key in right)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
-        return type(left) is type(right) and len(left) == len(right) and _all_same(left, right, close)
+        alike = type(left) is type(right) and len(left) == len(right)
+        return alike and all(_same(one, other, close) for one, other in zip(left, right, strict=True))
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
         both_missing = isnan(left) and isnan(right)
         return both_missing or isclose(left, right, rel_tol=close, abs_tol=close)
     if isinstance(left, Number) and isinstance(right, Number):
         return bool(abs(left - right) <= close * max(1.0, abs(right)))  # type: ignore[operator, arg-type]
     return bool(left == right)
-
-
-def _all_same(left: Sequence[Any], right: Sequence[Any], close: float) -> bool:
-    return all(_same(one, other, close) for one, other in zip(left, right, strict=True))
 
 
 def _shown(value: Any) -> str:

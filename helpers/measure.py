@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -25,7 +25,7 @@ from helpers import machine
 from helpers.chat import Chat
 from helpers.errors import InvalidInput
 from helpers.intervals import Spread
-from helpers.records import Measurement, Reply
+from helpers.records import Reply
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def answers(
     template: bool = True,
     warm_up: bool = True,
 ) -> pd.DataFrame:
-    """One row for each chat, prompt and repeat: a table of `Measurement`s.
+    """One row for each chat, prompt and repeat: what was asked, its tokens, seconds, rates and memory, and the machine.
 
     Every chat first begins to answer the first prompt, unmeasured, so that caches and threads are warm; `warm_up` may
     be left out where each has answered just before. No prompt is taken from a KV cache and no history is kept. The
@@ -93,7 +93,7 @@ def answers(
             for repeat in range(repeats):
                 with peak_memory() as peak:
                     reply = ask(_alone(chat), prompt, max_new_tokens=max_new_tokens)
-                rows.append(asdict(_row(chat, prompt, repeat, reply, peak.gib, here)))
+                rows.append(_row(chat, prompt, repeat, reply, peak.gib, here))
     return pd.DataFrame(rows)
 
 
@@ -126,22 +126,22 @@ def memory_bandwidth(threads: int | None = None, *, size: int = 256 * 1024**2, r
         torch.set_num_threads(before)
 
 
-def _row(chat: Chat, prompt: str, repeat: int, reply: Reply, peak_gib: float, here: str) -> Measurement:
+def _row(chat: Chat, prompt: str, repeat: int, reply: Reply, peak_gib: float, here: str) -> dict[str, Any]:
     prefill = reply.prompt_tokens / reply.ttft_seconds if reply.prompt_tokens and reply.ttft_seconds else None
-    return Measurement(
-        model=reply.model,
-        backend=reply.backend,
-        precision=chat.backend.precision,
-        prompt=prompt,
-        repeat=repeat,
-        prompt_tokens=reply.prompt_tokens,
-        new_tokens=reply.new_tokens,
-        ttft_seconds=reply.ttft_seconds,
-        prefill_tokens_per_second=prefill,
-        decode_tokens_per_second=reply.decode_tokens_per_second,
-        peak_memory_gib=peak_gib,
-        machine=here,
-    )
+    return {
+        "model": reply.model,
+        "backend": reply.backend,
+        "precision": chat.backend.precision,
+        "prompt": prompt,
+        "repeat": repeat,
+        "prompt_tokens": reply.prompt_tokens,
+        "new_tokens": reply.new_tokens,
+        "ttft_seconds": reply.ttft_seconds,
+        "prefill_tokens_per_second": prefill,
+        "decode_tokens_per_second": reply.decode_tokens_per_second,
+        "peak_memory_gib": peak_gib,
+        "machine": here,
+    }
 
 
 def compare(

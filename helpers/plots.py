@@ -7,7 +7,6 @@ backend, in every notebook; an axis carries its unit, and what was measured its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from helpers.errors import InvalidInput
 from helpers.records import ModelCard
@@ -166,49 +166,19 @@ def bars_with_spread(
     return _labelled(ax, x, y, hue)
 
 
-def rates(
-    table: Any, *, x: str = "decode_tokens_per_second", y: str = "model", hue: str = "backend", ax: Axes | None = None
-) -> Axes:
-    """The median of a rate for each model and backend, with a line from its slowest to its fastest repeat."""
-    rows = [row for row in _rows(table, x, y, hue) if row[x] is not None and row[x] == row[x]]  # nan: no second token
-    models = _distinct(rows, y)[::-1]
-    ax = _axes(ax, rows=len({(row[y], row[hue]) for row in rows}))
-    for place, model in enumerate(models):
-        backends = _distinct([row for row in rows if row[y] == model], hue)
-        shade = colour(str(model))
-        for number, backend in enumerate(backends):
-            values = [row[x] for row in rows if (row[y], row[hue]) == (model, backend)]
-            here, middle = place + 0.7 * ((len(backends) - 1) / 2 - number) / len(backends), median(values)
-            arms = [[middle - min(values)], [max(values) - middle]]
-            ax.errorbar(middle, here, xerr=arms, fmt=marker(str(backend)), **(SPREAD | {"color": shade}))
-            _beside(ax, f"{middle:.3g}  {backend}", max(values), here)
-    ax.set_xlim(0, max((row[x] for row in rows), default=1) * 1.25)
-    ax.set_ylim(-0.6, len(models) - 0.4)
-    return _named(ax, [str(model) for model in models], _words(x))
-
-
-def predicted_vs_measured(
-    table: Any,
-    *,
-    x: str = "predicted_tokens_per_second",
-    y: str = "measured_tokens_per_second",
-    hue: str = "precision",
-    ax: Axes | None = None,
-) -> Axes:
+def predicted_vs_measured(table: Any, *, hue: str = "precision", ax: Axes | None = None) -> Axes:
     """The roofline, log-log: what memory bandwidth allows against what was measured, from `low` to `high`.
 
     A `backend` column chooses the marker and a `model` column the colour; `hue` is written beside the point. What is
     predicted has a spread of its own where the columns `predicted_low` and `predicted_high` say so.
     """
+    x, y = "predicted_tokens_per_second", "measured_tokens_per_second"
     rows = _rows(table, x, y, hue, "low", "high")
     ax = _axes(ax)
-    for number, row in enumerate(rows):
+    for row in rows:
         shade, shape = colour(str(row.get("model", ""))), marker(str(row.get("backend", "llamacpp")))
         across = _arms([row], x, "predicted_low", "predicted_high") if "predicted_low" in row else None
         ax.errorbar(row[x], row[y], yerr=_arms([row], y), xerr=across, fmt=shape, **(SPREAD | {"color": shade}))
-        # Off both spreads, by turns on either side, since points lie near each other.
-        place, side = ((6, -12), "left") if number % 2 else ((-5, 5), "right")
-        ax.annotate(str(row[hue]), (row[x], row[y]), place, textcoords="offset points", ha=side, fontsize=8)
     every = [value for row in rows for value in (row[x], row["low"], row["high"])]
     ends = [min(every) / 1.6, max(every) * 1.9]
     ax.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", zorder=0)
@@ -218,6 +188,7 @@ def predicted_vs_measured(
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    name_points(ax, [(str(row[hue]), row[x], row[y]) for row in rows])
     return ax
 
 
@@ -348,6 +319,32 @@ def _markers(series: Sequence[Any]) -> Sequence[str]:
     return [BACKENDS[name] for name in names] if set(names) <= set(BACKENDS) else OTHER_MARKERS[: len(names)]
 
 
+def name_points(ax: Axes, points: Sequence[tuple[str, float, float]], *, gap: float = 5) -> None:
+    """Writes (text, x, y): each text `gap` points off its own, on the first side where it covers nothing named here.
+
+    To be called last, since what it covers depends on the limits of the axes.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout moves the axes
+    here = [ax.transData.transform((x, y)) for _, x, y in points]
+    taken = [text.get_window_extent() for text in ax.texts] + [Bbox([at - gap, at + gap]) for at in here]
+    sides = [(gap, -gap, "left", "top"), (-gap, gap, "right", "bottom"), (gap, gap, "left", "bottom")]
+    sides += [(-gap, -gap, "right", "top"), (0, 3 * gap, "center", "bottom"), (0, -3 * gap, "center", "top")]
+    for text, x, y in points:
+        for right, up, ha, va in sides:
+            look: dict[str, Any] = {"ha": ha, "va": va, "fontsize": 8}
+            written = ax.annotate(text, (x, y), (right, up), textcoords="offset points", **look)
+            box = written.get_window_extent()
+            inside = box.x0 > ax.bbox.x0 and box.y0 > ax.bbox.y0  # the axes are named on these sides
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            written.remove()
+        else:  # there is no room: better on another text than nowhere
+            ax.add_artist(written)
+        taken.append(box)
+
+
 def _beside(ax: Axes, text: str, x: float, y: float) -> None:
     ax.annotate(text, (x, y), (8, 0), textcoords="offset points", va="center", fontsize=8)
 
@@ -416,11 +413,9 @@ class LiveCurve:
                 self._handle.update(figure)
         plt.close(figure)  # or the notebook would show it a second time
 
-    def draw(self, rows: list[dict[str, float]], ax: Axes | None = None) -> Axes:
+    def draw(self, rows: list[dict[str, float]]) -> Axes:
         """The loss over the tokens read so far."""
-        if ax is None:
-            use_theme()
-            ax = plt.subplots(layout="constrained")[1]
+        ax = _axes(None)
         tokens, losses = [row["tokens"] / 1000 for row in rows], [row["loss"] for row in rows]
         ax.plot(tokens, losses, color=PALETTE[1], linewidth=0.8, label="each batch")
         ax.plot(tokens, smooth(losses), color=PALETTE[0], linewidth=2, label="running mean")
@@ -429,14 +424,13 @@ class LiveCurve:
         return ax
 
 
-def smooth(values: list[float], memory: float = 0.9) -> list[float]:
-    """The running mean in which each step back counts `memory` times less.
+def smooth(values: list[float]) -> list[float]:
+    """The running mean in which each step back counts a tenth less.
 
     >>> smooth([1.0, 1.0, 1.0])
     [1.0, 1.0, 1.0]
     """
-    means, total, weight = [], 0.0, 0.0
-    for value in values:
-        total, weight = memory * total + value, memory * weight + 1
-        means.append(round(total / weight, 6))
+    import pandas as pd
+
+    means: list[float] = pd.Series(values, dtype=float).ewm(alpha=0.1).mean().round(6).tolist()
     return means

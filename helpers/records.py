@@ -54,7 +54,6 @@ class HubFiles:
     repo: str
     revision: str | None = None
     download_bytes: int | None = None
-    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +103,11 @@ class ModelCard:
 
     `parameters` counts all weights, `active_parameters` those that one token passes through (the same for a
     dense model). `hub` is the publisher's repository of weights, `pinned` the files that the course fetches itself.
-    `generation_config` is the sampling that the publisher recommends, by `Sampling`'s names. `default_system` is the
-    system message that the chat template adds where a conversation has none. `tags` maps an engine to its own name
-    for the model, as in `{"ollama": "phi3.5"}`, and `retired` such an engine to the day since when that name stands for
-    nothing there. `path` is set for a model that a learner opens from a folder or a GGUF file of their own; `shipped`
-    names the file of the course that holds what was trained for it, where the rest of its weights are the embedded
-    model's.
+    `generation_config` is the sampling that the publisher recommends, by `Sampling`'s names. `tags` maps an engine to
+    its own name for the model, as in `{"ollama": "phi3.5"}`, and `retired` such an engine to the day since when that
+    name stands for nothing there. `path` is set for a model that a learner opens from a folder or a GGUF file of their
+    own; `shipped` names the file of the course that holds what was trained for it, where the rest of its weights are
+    the embedded model's.
     """
 
     name: str
@@ -132,7 +130,6 @@ class ModelCard:
     shipped: str | None = None
     task: Literal["chat", "embedding"] = "chat"
     generation_config: Mapping[str, float] = field(default_factory=dict)
-    default_system: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     retired: Mapping[str, date] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
@@ -265,21 +262,3 @@ class Machine:
     def __str__(self) -> str:
         accelerator = self.accelerator or "no GPU"
         return f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, {accelerator}, {self.system}"
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One repeat of one prompt on one chat, with the machine it was read on."""
-
-    model: str
-    backend: str
-    precision: str
-    prompt: str
-    repeat: int
-    prompt_tokens: int | None
-    new_tokens: int
-    ttft_seconds: float
-    prefill_tokens_per_second: float | None
-    decode_tokens_per_second: float | None
-    peak_memory_gib: float
-    machine: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 from PIL import Image, ImageChops
@@ -13,9 +14,9 @@ IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 CONTROLS = "a[href], button:enabled, input:enabled, select, textarea, summary"
 
 
-def opened(browser: Any, address: str, width: int = 1200) -> Any:
+def opened(new_page: Callable[..., Any], address: str, width: int = 1200) -> Any:
     """A page with a notebook whose kernel is ready."""
-    page = browser.new_page(viewport={"width": width, "height": 1200})
+    page = new_page(viewport={"width": width, "height": 1200})
     page.set_default_timeout(60_000)
     page.goto(f"{address}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell >> nth=0")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ from talk import fresh
 TESTS = Path(__file__).parent
 #: A test is marked by what it asks for.
 MARKED = {
-    "engine": {"backend", "chat", "llama", "reference", "stand_in", "engine"},
-    "nightly": {"emulated", "real_clone"},
+    "engine": {"backend", "chat", "llama", "reference", "stand_in", "live"},
+    "nightly": {"emulated"},
 }
 #: Files whose every test opens an engine, a server, a kernel or other processes, or trains.
 ENGINE_FILES = {
@@ -94,6 +94,16 @@ def card() -> ModelCard:
     return catalog.card("smollm2-135m")
 
 
+@pytest.fixture(scope="module")
+def tokenizer(card: ModelCard) -> Any:
+    """The smallest model's tokenizer, as transformers opens it."""
+    from transformers import AutoTokenizer
+
+    from helpers.models import sources
+
+    return AutoTokenizer.from_pretrained(sources.folder(card))
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """An engine of each kind, opened; one that is absent here skips with its reason."""
@@ -122,6 +132,15 @@ def reference() -> Backend:
     return opened("transformers").backend
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """A server that fails on purpose, one for each file of tests that asks for it."""
+    from faulty_server import running
+
+    with running() as one:
+        yield one
+
+
 @pytest.fixture(scope="session")
 def stand_in() -> str:
     """The address of an independent implementation of Ollama's routes, in front of our own server."""
@@ -139,6 +158,46 @@ def browser() -> Iterator[Any]:
             pytest.skip(f"no Chromium is here (playwright install chromium), and none of {', '.join(BROWSERS)}")
         with driver.chromium.launch(executable_path=found, args=QUIET) as chromium:
             yield chromium
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """The browser's own `new_page`, whose pages close when the test ends, however it does."""
+    pages = list[Any]()
+
+    def opened_page(**options: Any) -> Any:
+        pages.append(browser.new_page(**options))
+        return pages[-1]
+
+    yield opened_page
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The place of .env, with no key and no address of a provider set anywhere."""
+    from helpers import settings
+    from helpers.backends import providers
+
+    monkeypatch.setattr(settings, "DOTENV", tmp_path / ".env")
+    for row in providers.providers():
+        for variable in filter(None, (row.key_variable, row.address_variable, row.host_variable)):
+            monkeypatch.delenv(variable, raising=False)
+    return tmp_path / ".env"
+
+
+@pytest.fixture
+def small_home(tmp_path: Path) -> Path:
+    """A cache with the smallest model and the encoder alone, which are the learner's own."""
+    from helpers.models import files
+
+    home = tmp_path / "home"
+    home.mkdir()
+    for found in files.home().iterdir():
+        if found.name.lower().startswith(("smollm2-135m", "all-minilm-l6-v2")):
+            (home / found.name).symlink_to(found, target_is_directory=found.is_dir())
+    return home
 
 
 @pytest.fixture(scope="session")

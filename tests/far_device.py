@@ -116,7 +116,7 @@ def answers_of_a_chat() -> None:
         with FarDevice():  # which holds for one thread
             run(self, *arguments)
 
-    Engine._run = in_its_thread  # type: ignore[method-assign]
+    Engine._run = in_its_thread
     with FarDevice(), open_chat(sys.argv[1], "transformers", precision="fp32", max_new_tokens=12) as chat:
         assert chat.backend.model.device.type == "far"
         assert {q: chat.another().say(q).text for q in tiny_phi.ANSWERS} == tiny_phi.ANSWERS
@@ -203,7 +203,7 @@ def main() -> None:
     from helpers import machine
 
     _setup_privateuseone_for_python_backend("far", backend_module=Module())
-    torch.inference_mode = torch.no_grad  # type: ignore[misc] # which wrapped tensors do not know
+    torch.inference_mode = torch.no_grad  # which wrapped tensors do not know
     machine.device = lambda: "far"
     machine.precision = lambda: "fp32"
     for name, check in CHECKS.items():

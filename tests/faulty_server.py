@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from waiting import serving
 
 CERTIFICATE = Path(__file__).with_name("faulty_certificate.pem")
 #: How long a silence lasts: longer than the tests wait, short enough to end with them.
@@ -210,8 +211,5 @@ def running(*, tls: bool = False) -> Iterator[FaultyServer]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        with serving(server):
+            yield server

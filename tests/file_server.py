@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import waiting
 
 
 @dataclass
@@ -52,10 +53,6 @@ def serving(files: Files) -> Iterator[Files]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server, waiting.serving(server):
         files.address = f"http://127.0.0.1:{server.server_port}"
         yield files
-        server.shutdown()
-        thread.join()

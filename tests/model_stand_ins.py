@@ -38,7 +38,7 @@ def wheel_record(file: Path, member: str, piece: bytes | None = None) -> Wheel:
 
 def model_file(name: str, content: bytes, role: str = "gguf") -> ModelFile:
     """What the catalog would say of a file."""
-    return ModelFile(role, name, len(content), hashlib.sha256(content).hexdigest(), "q4_1")  # type: ignore[arg-type]
+    return ModelFile(role, name, len(content), hashlib.sha256(content).hexdigest(), "q4_1")
 
 
 def in_parts(shop: Path, pieces: Sequence[bytes] = PIECES) -> ModelCard:
@@ -66,7 +66,6 @@ def of_files(shop: Path, contents: Mapping[str, bytes]) -> ModelCard:
 
 def on_hub(card: ModelCard) -> ModelCard:
     """The same model, also on a hub."""
-    assert card.pinned is not None
     return replace(card, pinned=replace(card.pinned, hub=HubFiles("maker/model", "0" * 40)))
 
 

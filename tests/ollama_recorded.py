@@ -6,12 +6,13 @@ The shapes are those of https://docs.ollama.com/api: its pages on tags, show, ch
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from waiting import serving
 
 TAGS = {
     "models": [
@@ -141,9 +142,5 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running() -> Iterator[Recorded]:
     """The server while the block runs."""
-    with Recorded() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with Recorded() as server, serving(server):
         yield server
-        server.shutdown()
-        thread.join()

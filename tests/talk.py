@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ def fresh(
     """A new conversation; answers have at most 16 tokens, on a slow engine 3, unless `options` say otherwise."""
     brief = Sampling(max_new_tokens=3 if backend.name in SLOW else 16)
     return Chat(backend, card, system=system, sampling=sampling_of(brief, options), history=history, shorten=shorten)
+
+
+def call(tool: str, **arguments: Any) -> str:
+    """A call of a tool, as an agent's model writes it."""
+    return json.dumps({"tool": tool, "arguments": arguments})
 
 
 class Scripted(echo.Engine):

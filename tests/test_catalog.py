@@ -6,7 +6,7 @@ import pytest
 
 from helpers import catalog
 from helpers.catalog import card, cards
-from helpers.errors import InvalidInput, UnknownModel
+from helpers.errors import UnknownModel
 from helpers.records import Sampling
 
 NAMES = """smollm2-135m smollm2-360m smollm2-1.7b qwen2.5-coder-0.5b qwen2.5-coder-1.5b smolvlm-256m mini-vision
@@ -28,6 +28,7 @@ def test_every_title_and_hub_id_leads_to_its_own_card():
     for c in cards():
         assert card(c.title) is c
         assert c.hub is None or card(c.hub.repo) is c
+        assert not (c.pinned and c.pinned.hub) or card(c.pinned.hub.repo) is c
 
 
 def test_an_unknown_name_gets_the_nearest_ones():
@@ -40,26 +41,6 @@ def test_a_name_like_no_other_is_refused_without_a_guess():
     with pytest.raises(UnknownModel) as caught:
         card("zzzzzzzz")
     assert "nearest" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("filters", "names"),
-    [
-        ({"family": "phi-4", "modality": "audio"}, ["phi-4-multimodal"]),
-        ({"family": "phi-4", "max_parameters": 4e9}, ["phi-4-mini", "phi-4-mini-reasoning"]),
-        ({"publisher": "mistral ai"}, ["mistral-7b"]),
-        ({"embedded": True}, ["smollm2-135m"]),
-        ({"max_parameters": 300e6}, ["smollm2-135m", "smolvlm-256m", "mini-vision", "all-minilm-l6-v2"]),
-        ({"family": "Phi-3.5", "modality": "image"}, ["phi-3.5-vision"]),
-    ],
-)
-def test_filters_narrow_the_table(filters, names):
-    assert [c.name for c in cards(**filters)] == names
-
-
-def test_an_unknown_filter_is_refused_with_those_that_exist():
-    with pytest.raises(InvalidInput, match="max_parameters"):
-        cards(size=7)
 
 
 def test_every_card_is_complete():
@@ -86,7 +67,7 @@ def test_no_revision_is_one_that_its_owner_can_change():
 
 
 def test_what_microsoft_retired_is_told_with_its_day():
-    at_azure = [c for c in cards(publisher="microsoft") if "azure" in c.tags]
+    at_azure = [c for c in cards() if c.publisher == "Microsoft" and "azure" in c.tags]
     gone = {c.name for c in at_azure if c.retired.get("azure") == date(2025, 8, 30)}
     assert gone == {c.name for c in at_azure if c.family in ("Phi-3", "Phi-3.5")}
 
@@ -137,7 +118,7 @@ def test_training_tokens_are_told_where_published():
 
 
 def test_the_table_has_one_row_a_card():
-    row = catalog.table(cards(family="Mistral"))
+    row = catalog.table([card("mistral-7b")])
     assert [(r["model"], r["context"], r["download_gib"]) for r in row] == [("mistral-7b", 32768, 13.5)]
 
 
@@ -159,12 +140,6 @@ def test_a_pinned_file_is_known_to_the_byte_and_its_wheels_fill_it(c):
     assert all(re.fullmatch(r"[\w.-]+==[\d.]+", wheel.requirement) for wheel in c.pinned.wheels)
     pieces = [wheel.piece_bytes for wheel in c.pinned.wheels]
     assert pieces == [None] or sum(pieces) == c.pinned.files[0].bytes
-
-
-@pytest.mark.parametrize("c", [c for c in PINNED if c.pinned.hub], ids=lambda c: c.name)
-def test_a_pinned_file_has_its_place_on_a_hub_at_one_commit_by_which_its_card_is_found(c):
-    assert re.fullmatch(r"[0-9a-f]{40}", c.pinned.hub.revision)
-    assert card(c.pinned.hub.repo) is c
 
 
 @pytest.mark.parametrize("c", [c for c in PINNED if c.gguf], ids=lambda c: c.name)

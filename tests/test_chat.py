@@ -286,12 +286,6 @@ def test_template_that_rewrites_text_is_refused() -> None:
         templates.pieces("{% for m in messages %}{{ m.content | upper }}{% endfor %}", [Turn("user", "hi <|end|>")])
 
 
-@pytest.mark.fault("conversations")
-def test_template_cannot_reach_python() -> None:
-    with pytest.raises(InvalidInput):
-        templates.render("{{ messages.__class__.__mro__ }}", [Turn("user", "x")])
-
-
 def test_template_may_refuse_a_role() -> None:
     with pytest.raises(InvalidInput, match="no system"):
         templates.render("{{ raise_exception('no system') }}", [Turn("system", "x")])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tiny_vision
-from faulty_server import FaultyServer, running
+from faulty_server import FaultyServer
 from helpers import catalog, images
 from helpers.backends import faults, messages, vision
 from helpers.backends.remote import Route
@@ -319,12 +319,6 @@ def test_a_model_without_its_processor_is_a_sentence(idefics3: Path, tmp_path: P
 
 
 # Providers
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FaultyServer]:
-    with running() as one:
-        yield one
 
 
 @pytest.fixture

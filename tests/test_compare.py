@@ -27,14 +27,6 @@ def test_there_is_one_row_for_each_prompt_and_chat(echo: Chat) -> None:
     assert {"prompt_tokens", "new_tokens", "seconds", "decode_tokens_per_second"} <= set(table.columns)
 
 
-@pytest.mark.parametrize("warm_up", [True, False])
-def test_a_chat_is_warmed_up_unless_it_is_warm(echo: Chat, warm_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, generate = [], echo.backend.generate
-    monkeypatch.setattr(echo.backend, "generate", lambda *given: asked.append(given) or generate(*given))
-    compare([echo], PROMPTS, warm_up=warm_up)
-    assert len(asked) == len(PROMPTS) + warm_up
-
-
 def test_two_engines_answer_the_same_clear_question(llama: Backend, reference: Backend, card: ModelCard) -> None:
     table = compare([fresh(llama, card), fresh(reference, card)], ["What is the capital of Sweden?"], max_new_tokens=10)
     named = ["smollm2-135m, llamacpp q4_1", f"smollm2-135m, transformers {reference.precision}"]
@@ -79,14 +71,14 @@ def test_the_picture_does_without_a_rate_where_answers_have_one_token(echo: Chat
     assert len(right.lines) == 0
 
 
-@pytest.mark.parametrize(("warm_up", "asked"), [(True, 2), (False, 1)])
+@pytest.mark.parametrize(("warm_up", "asked"), [(True, 4), (False, 3)])
 def test_a_chat_is_warmed_up_unless_that_is_not_wanted(
     echo: Chat, monkeypatch: pytest.MonkeyPatch, warm_up: bool, asked: int
 ) -> None:
     prompts, generate = [], echo.backend.generate
     monkeypatch.setattr(echo.backend, "generate", lambda prompt, how: prompts.append(prompt) or generate(prompt, how))
-    assert len(compare([echo], ["Hi"], warm_up=warm_up)) == 1
+    assert len(compare([echo], PROMPTS, warm_up=warm_up)) == 3
     assert len(prompts) == asked
     prompts.clear()
-    assert len(answers([echo], ["Hi"], repeats=1, warm_up=warm_up)) == 1
+    assert len(answers([echo], PROMPTS, repeats=1, warm_up=warm_up)) == 3
     assert len(prompts) == asked

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import ollama_recorded
-from helpers import backends, catalog, doctor, machine, settings
-from helpers.backends import providers
+from helpers import backends, catalog, doctor, machine
 from helpers.models import fetching
 
 KEY = "nvapi-do-not-show-me"
@@ -101,16 +100,6 @@ def test_a_gpu_stops_the_advice_about_processors(findings: dict[str, Any]) -> No
 
 
 # What is set
-
-
-@pytest.fixture
-def dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The place of .env, with nothing set anywhere."""
-    monkeypatch.setattr(settings, "DOTENV", tmp_path / ".env")
-    for row in providers.providers():
-        for variable in filter(None, (row.key_variable, row.address_variable, row.host_variable)):
-            monkeypatch.delenv(variable, raising=False)
-    return tmp_path / ".env"
 
 
 @pytest.mark.fault("keys, settings and networks")

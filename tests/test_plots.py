@@ -15,10 +15,6 @@ from helpers.instruct import decoding
 from helpers.making import drawings
 from helpers.reasoning import budget
 
-RATES = [
-    {"model": "smollm2-135m", "backend": backend, "decode_tokens_per_second": rate}
-    for backend, rate in [("llamacpp", 50.0), ("llamacpp", 70.0), ("llamacpp", 60.0), ("transformers", 20.0)]
-]
 SCORES = catalog.score_table("MMLU", "Azure model catalog")
 ROOFLINE = [
     {"predicted_tokens_per_second": 50, "measured_tokens_per_second": 40, "low": 38, "high": 41, "precision": "bf16"}
@@ -37,7 +33,7 @@ LADDER = [
 
 
 def draw(name, **more):
-    table = {"sizes": catalog.cards(), "scores": SCORES, "rates": RATES, "predicted_vs_measured": ROOFLINE}
+    table = {"sizes": catalog.cards(), "scores": SCORES, "predicted_vs_measured": ROOFLINE}
     table["ladder"] = LADDER
     columns = {
         "bars_with_spread": {"table": BARS, "x": "field", "y": "accuracy_percent", "hue": "model"},
@@ -46,7 +42,7 @@ def draw(name, **more):
     return getattr(plots, name)(*([] if columns else [table[name]]), **columns, **more)
 
 
-NAMES = ["sizes", "scores", "rates", "predicted_vs_measured", "bars_with_spread", "lines", "ladder"]
+NAMES = ["sizes", "scores", "predicted_vs_measured", "bars_with_spread", "lines", "ladder"]
 UNITS = ("parameters", "%", "tokens/s", "(s)")
 
 
@@ -69,8 +65,25 @@ def test_no_two_texts_of_a_plot_overlap(name):
 
 
 def test_a_figure_is_six_by_three_and_a_half_inches_and_grows_with_its_rows():
-    assert tuple(draw("rates").figure.get_size_inches()) == (6.0, 3.5)
+    assert tuple(draw("predicted_vs_measured").figure.get_size_inches()) == (6.0, 3.5)
     assert draw("sizes").figure.get_size_inches()[1] > 3.5
+
+
+def test_points_that_lie_together_are_named_apart_and_within_the_axes():
+    ax = plots.panels(1, width=4, height=3)[0]
+    near = [("first", 1.0, 1.0), ("second", 1.01, 1.0), ("third", 1.02, 1.001), ("corner", 0.0, 0.0)]
+    ax.scatter(*zip(*((x, y) for _, x, y in near), strict=True))
+    plots.name_points(ax, near)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert [text.get_text() for text in ax.texts] == [name for name, *_ in near]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    assert all(box.x0 > ax.bbox.x0 and box.y0 > ax.bbox.y0 for box in boxes)
+
+
+def test_a_point_without_room_is_named_all_the_same():
+    ax = plots.panels(1, width=2, height=2)[0]
+    plots.name_points(ax, [(f"name {n}", 0.5, 0.5) for n in range(9)])
+    assert len(ax.texts) == 9
 
 
 def test_panels_stand_side_by_side_in_one_figure():
@@ -80,8 +93,9 @@ def test_panels_stand_side_by_side_in_one_figure():
 
 
 def test_a_data_frame_is_as_good_as_a_list():
-    ax = plots.rates(pd.DataFrame(RATES))
-    assert [text.get_text() for text in ax.texts] == ["60  llamacpp", "20  transformers"]
+    drawn = [plots.bars_with_spread(table, x="field", y="accuracy_percent") for table in (BARS, pd.DataFrame(BARS))]
+    heights = [[bar.get_height() for bar in ax.patches] for ax in drawn]
+    assert heights[0] == heights[1] != []
 
 
 def test_sizes_mark_the_estimate_and_the_active_parameters():
@@ -104,16 +118,6 @@ def test_scores_stand_in_order_with_their_interval():
 def test_scores_that_do_not_compare_are_not_drawn_together(table):
     with pytest.raises(InvalidInput, match="do not compare"):
         plots.scores(table)
-
-
-def test_rates_show_the_spread_of_the_repeats():
-    (_, (low_cap, high_cap), _), *_ = draw("rates").containers
-    assert (low_cap.get_xdata()[0], high_cap.get_xdata()[0]) == (50, 70)
-
-
-def test_a_reply_too_short_for_a_rate_is_left_out():
-    short = {"model": "smollm2-135m", "backend": "echo", "decode_tokens_per_second": None}
-    assert len(plots.rates([*RATES, short]).texts) == 2
 
 
 def test_bars_have_one_spread_each_and_a_legend_of_the_hue():
@@ -268,7 +272,7 @@ def test_a_backends_marker_is_nobody_elses():
     assert len({line.get_marker() for line in ax.lines}) == 3
 
 
-@pytest.mark.parametrize(("table", "said"), [([], "no rows"), ([{"model": "x"}], "backend, decode_tokens_per_second")])
+@pytest.mark.parametrize(("table", "said"), [([], "no rows"), ([{"model": "x"}], "users, ttft_seconds")])
 def test_a_table_that_cannot_be_plotted_is_refused_with_what_it_lacks(table, said):
     with pytest.raises(InvalidInput, match=said):
-        plots.rates(table)
+        plots.lines(table, x="users", y="ttft_seconds")

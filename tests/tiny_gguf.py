@@ -20,7 +20,7 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-
 def tiny(kind: str, *, tied: bool) -> Any:
     """Random weights in the real class; biases too, where it has them."""
     torch.manual_seed(3)
-    stem = convert.CONVERTIBLE[kind].name
+    stem = convert.CONVERTIBLE[kind]
     ends = {"bos_token_id": 257, "eos_token_id": 257, "pad_token_id": 257}
     config = getattr(transformers, f"{stem}Config")(vocab_size=258, tie_word_embeddings=tied, **SIZES, **HEADS, **ends)
     model = getattr(transformers, f"{stem}ForCausalLM")(config)

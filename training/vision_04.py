@@ -210,7 +210,7 @@ def _row(tokenizer: Any, questions: list[Question]) -> list[tuple[int, int, int,
 
 
 def eyes_pace(step: int) -> float:
-    """The same for the eyes: up in the first tenth, then down."""
+    """The share of the peak at which the eyes learn: up in the first tenth of their steps, then down."""
     warm = EYES["steps"] / 10
     return (step + 1) / warm if step < warm else descent((step - warm) / (EYES["steps"] - warm))
 

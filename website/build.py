@@ -119,7 +119,7 @@ def build(builder: str = "html") -> int:
     statuses = [child.wait() for child in [sphinx(code, builder, languages) for code in codes]]
     if any(statuses) or builder != "html":
         return max(statuses)
-    (SITE / "html" / "index.html").write_text(FRONT_DOOR, encoding="utf-8")
+    (SITE / "html" / "index.html").write_text(front_door(languages), encoding="utf-8")
     (SITE / "html" / ".nojekyll").touch()
     faults = links.faults(SITE / "html")
     print("\n".join(faults) or f"The site is whole: {SITE / 'html' / 'index.html'}")
@@ -127,11 +127,16 @@ def build(builder: str = "html") -> int:
     return 1 if faults else 0
 
 
-#: Where the site's address leads: to the reader's language.
-FRONT_DOOR = """<!doctype html>
+def front_door(languages: dict[str, str]) -> str:
+    """The page at the site's address: it leads to the reader's language, and to English where that is none of these."""
+    links = " · ".join(f'<a href="{code}/index.html" lang="{code}">{name}</a>' for code, name in languages.items())
+    return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Small language models, hands on</title>
-<script>location.replace((navigator.language || "").startsWith("sv") ? "sv/index.html" : "en/index.html")</script>
-<p><a href="en/index.html">English</a> · <a href="sv/index.html" lang="sv">Svenska</a></p></html>
+<script>
+const known = {json.dumps([*languages])}.find(code => (navigator.language || "").startsWith(code))
+location.replace(`${{known || "en"}}/index.html`)
+</script>
+<p>{links}</p></html>
 """
 
 

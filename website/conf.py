@@ -32,7 +32,6 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
-myst_links_external_new_tab = False
 mathjax_path = "vendor/tex-svg.js"
 
 #: OWNER/NAME on GitHub, where the build knows it.
@@ -51,7 +50,6 @@ html_theme_options = {
     "navbar_persistent": [],
     "article_header_end": ["language.html", "codespaces.html", "article-header-buttons.html"],
     "home_page_in_toc": True,
-    "show_navbar_depth": 1,
     "use_download_button": False,
     "use_fullscreen_button": False,
     "pygments_light_style": "a11y-high-contrast-light",

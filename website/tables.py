@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import html
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable
@@ -12,7 +11,7 @@ from typing import Any
 
 from benchmarks.ladder_table import markdown as ladder_markdown
 from helpers import catalog
-from helpers.data import FOLDER, ROOT
+from helpers.data import ROOT, stored
 from helpers.intervals import Rate
 
 Say = Callable[[str], str]
@@ -45,13 +44,13 @@ def _shown(name: str, value: Any) -> str:
 
 def ladder(say: Say) -> str:
     """What size buys: the stored ladder's tables."""
-    return ladder_markdown(json.loads((FOLDER / "ladder.json").read_text(encoding="utf-8")))
+    return ladder_markdown(stored("ladder"))
 
 
 def reasoning(say: Say) -> str:
     """What thinking longer buys: the stored greedy answers to sums in words."""
-    stored = json.loads((FOLDER / "reasoning_08.json").read_text(encoding="utf-8"))
-    first = [row for row in stored["rows"] if not row["sample"] and row["seed"] == stored["rows"][0]["seed"]]
+    answered = stored("reasoning_08")["rows"]
+    first = [row for row in answered if not row["sample"] and row["seed"] == answered[0]["seed"]]
     rungs, ways = (list(dict.fromkeys(row[name] for row in first)) for name in ("model", "way"))
     rows = [
         [way, *(_rate([r["right"] for r in first if (r["model"], r["way"]) == (rung, way)]) for rung in rungs)]
@@ -62,10 +61,9 @@ def reasoning(say: Say) -> str:
 
 def speculation(say: Say) -> str:
     """What drafting buys: the stored rates."""
-    stored = json.loads((FOLDER / "speculation_07.json").read_text(encoding="utf-8"))
     heads = {"text": "Text", "by": "Drafts by", "drafted": "Drafted at once", "accepted": "Share kept"}
     heads |= {"tokens_per_second": "Tokens a second", "tokens_per_step": "Tokens a step"}
-    return _table(map(say, heads.values()), [[row[name] for name in heads] for row in stored["rows"]])
+    return _table(map(say, heads.values()), [[row[name] for name in heads] for row in stored("speculation_07")["rows"]])
 
 
 def roads(say: Say) -> str:

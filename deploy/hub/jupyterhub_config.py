@@ -63,9 +63,8 @@ c.JupyterHub.concurrent_spawn_limit = 8  # so many start at once, the rest in tu
 c.JupyterHub.active_server_limit = 0
 c.JupyterHub.allow_named_servers = False
 c.Spawner.environment = {
-    "SLM_CLASS_ADDRESS": f"http://127.0.0.1:{chosen.port}/services/slm/v1"
-    if not chosen.certificate
-    else os.environ["SLM_CLASS_ADDRESS"],  # by the name that the certificate is for
+    # By the name that the certificate is for, where there is one.
+    "SLM_CLASS_ADDRESS": f"{chosen.address.rstrip('/') or f'http://127.0.0.1:{chosen.port}'}/services/slm/v1",
 }
 
 # The model server: a service of the Hub, which starts it again should it end. It runs as nobody where it can.

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,10 +28,6 @@ from helpers.chat import Chat
 from helpers.errors import CourseError, InvalidInput, RequestRefused
 from helpers.instruct.tasks import first_object
 from helpers.records import Reply, Turn
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 Ending = Literal["answered", "repeated", "out of steps", "out of time"]
 
@@ -82,18 +78,6 @@ class Run:
     def __repr__(self) -> str:
         lines = [f"  {number}  {step}" for number, step in enumerate(self.steps, start=1)]
         return "\n".join([self.question, *lines, f"  {self.ending}: {self.answer}"])
-
-    def table(self) -> pd.DataFrame:
-        """One row for each step."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [
-                {"tool": step.choice.tool, "arguments": dict(step.choice.arguments), "result": step.result}
-                | {"failed": step.failed, "repaired": step.choice.repaired, "seconds": step.seconds}
-                for step in self.steps
-            ]
-        )
 
 
 #: How much of a result the model is shown: a long one would push the question out of a small context.

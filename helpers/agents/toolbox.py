@@ -115,7 +115,7 @@ def text_statistics(text: Text) -> str:
 def translator(chat: Chat) -> Callable[..., str]:
     """A tool that translates with the model of `chat`: it can do no more than that model can.
 
-    The embedded model hardly translates at all (chrF 10 of 100 into Swedish in the notebook on the instruct model), so
+    The embedded model hardly translates at all (chrF 8 of 100 into Swedish in the stored ladder), so
     give it a chat with a larger one.
     """
 

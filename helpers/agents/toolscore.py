@@ -1,19 +1,18 @@
 """How well an agent chooses: the tool, its arguments, and whether what it wrote was a call at all.
 
 The choice is scored apart from the answer. Arguments are right where they equal accepted ones, or where the tool makes
-the same of them: `12*15` and `15 * 12` are one call. Three rules without a model tell what a score is worth.
+the same of them: `12*15` and `15 * 12` are one call. A rule of a few words tells what a score is worth.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.agents.agent import Agent, Choice, Run
-from helpers.agents.examples import CallExample, Nearest
+from helpers.agents.examples import CallExample
 from helpers.agents.tools import Tool
 from helpers.errors import InvalidInput
 from helpers.intervals import Rate
@@ -43,16 +42,6 @@ def score_agent(agent: Agent, questions: Sequence[CallExample]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([_row(agent, question) for question in questions])
-
-
-def compare_agents(agents: Mapping[str, Agent], questions: Sequence[CallExample]) -> pd.DataFrame:
-    """`score` of several agents with their names in the column `agent`.
-
-    Each question goes to all of them in turn, so that those with the same prompt share its KV cache.
-    """
-    import pandas as pd
-
-    return pd.DataFrame([{"agent": name} | _row(agent, one) for one in questions for name, agent in agents.items()])
 
 
 def score_chains(agent: Agent, questions: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -88,34 +77,18 @@ def _numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3})", "", text))]
 
 
-def agent_shares(rows: pd.DataFrame, by: str = "agent") -> pd.DataFrame:
-    """One row for each group and measure: the `share` with its 95 % interval (Wilson's), and the `questions`."""
+def agent_shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each `agent` and measure: the `share` with its 95 % interval (Wilson's), and the `questions`."""
     import pandas as pd
 
     table = []
-    for name, part in rows.groupby(by, sort=False):
+    for name, part in rows.groupby("agent", sort=False):
         for measure in [measure for measure in MEASURES if measure in part]:
             rate = Rate.of(part[measure].dropna())
             low, high = rate.interval
-            table.append({by: name, "measure": measure, "right": rate.successes, "questions": rate.trials})
+            table.append({"agent": name, "measure": measure, "right": rate.successes, "questions": rate.trials})
             table[-1] |= {"share": rate.share, "low": low, "high": high}
     return pd.DataFrame(table)
-
-
-def baselines(examples: Sequence[CallExample], questions: Sequence[CallExample]) -> pd.DataFrame:
-    """The tool that three rules choose, in the form of `score`'s rows: no model is asked."""
-    import pandas as pd
-
-    common = Counter(question.tool for question in questions).most_common(1)[0][0]
-    near = Nearest(examples)
-    rules: dict[str, Callable[[str], str]] = {
-        "keywords": by_keyword,
-        "nearest example": lambda question: near(question, 1)[0].tool,
-        "most common tool": lambda _: common,
-    }
-    return pd.DataFrame(
-        [{"agent": name, "tool": rule(one.question) == one.tool} for one in questions for name, rule in rules.items()]
-    )
 
 
 def by_keyword(question: str) -> str:

@@ -23,7 +23,7 @@ from helpers.chat import open_chat
 from helpers.errors import CourseError
 from helpers.models import files
 from helpers.server import serve
-from helpers.server.lines import Impatient, bound_socket
+from helpers.server.lines import Impatient, loopback_socket
 
 #: Three passages of 120 words, the question and the answer have room in it.
 PAGE_CONTEXT = 2048
@@ -64,9 +64,9 @@ def _serve_page(index: DocumentIndex, model: str, port: int) -> None:
     """The page until Ctrl+C, in front of a server with one slot that ends with it."""
     key = Key(secrets.token_urlsafe(24))
     with (
+        loopback_socket(port) as sock,  # first: a port that is taken is told before a model is loaded
         serve(model, slots=1, context=PAGE_CONTEXT, progress=lambda line: print(line, flush=True)),
         open_chat(model, provider="local", context=PAGE_CONTEXT) as chat,
-        bound_socket("127.0.0.1", port) as sock,
         _link(f"http://127.0.0.1:{sock.getsockname()[1]}/#{key.reveal()}"),
     ):
         config = uvicorn.Config(AssistantPage(index, chat, key).app(), http=Impatient, ws="none", log_level="critical")

@@ -91,9 +91,9 @@ class SourcedAnswer:
         return NOT_IN_DOCUMENTS if self.refused else " ".join(map(str, self.sentences))
 
 
-def answer_from(chat: Chat, question: str, hits: Sequence[Hit], *, nearest: float = NEAREST) -> SourcedAnswer:
+def answer_from(chat: Chat, question: str, hits: Sequence[Hit]) -> SourcedAnswer:
     """The answer of the chat's model to the question, from these passages; the chat's history is left alone."""
-    if not near_enough(hits, nearest):
+    if not near_enough(hits):
         return SourcedAnswer((), "nothing near")
     asked = passages_prompt(question, hits)
     reply = chat.another(system=READER, temperature=0.0).say(asked, max_new_tokens=MOST_NEW_TOKENS)
@@ -101,10 +101,10 @@ def answer_from(chat: Chat, question: str, hits: Sequence[Hit], *, nearest: floa
     return replace(with_sources(reply.text, question, hits, cut=cut), reply=reply)
 
 
-def near_enough(hits: Sequence[Hit], nearest: float = NEAREST) -> bool:
+def near_enough(hits: Sequence[Hit]) -> bool:
     """Whether some passage is near the question; one that was found by words alone has no cosine, and is not judged."""
     cosines = [hit.cosine for hit in hits if hit.cosine is not None]
-    return bool(hits) and (not cosines or max(cosines) >= nearest)
+    return bool(hits) and (not cosines or max(cosines) >= NEAREST)
 
 
 def passages_prompt(question: str, hits: Sequence[Hit]) -> str:

@@ -175,8 +175,8 @@ def _white_pdf(attack: Attack, path: Path) -> Path:
     with rc_context({"pdf.fonttype": 42}):
         figure = Figure(figsize=(9, 3))
         FigureCanvasPdf(figure)
-        figure.text(0.02, 0.8, _wrapped(attack.page, 95), fontsize=11, va="top")
-        figure.text(0.02, 0.3, _wrapped(attack.hidden, 120), fontsize=6, va="top", color="white")
+        figure.text(0.02, 0.8, textwrap.fill(attack.page, 95), fontsize=11, va="top")
+        figure.text(0.02, 0.3, textwrap.fill(attack.hidden, 120), fontsize=6, va="top", color="white")
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
     return path.with_suffix(".pdf")
 
@@ -189,14 +189,10 @@ def _picture(attack: Attack, path: Path) -> Path:
     font = font_manager.findfont("DejaVu Sans")
     shown = Image.new("RGB", (1500, 480), "white")
     draw = ImageDraw.Draw(shown)
-    draw.text((40, 40), _wrapped(attack.page, 70), fill="black", font=ImageFont.truetype(font, 34))
-    draw.text((40, 280), _wrapped(attack.hidden, 70), fill=(150, 150, 150), font=ImageFont.truetype(font, 30))
+    draw.text((40, 40), textwrap.fill(attack.page, 70), fill="black", font=ImageFont.truetype(font, 34))
+    draw.text((40, 280), textwrap.fill(attack.hidden, 70), fill=(150, 150, 150), font=ImageFont.truetype(font, 30))
     shown.save(path.with_suffix(".png"))
     return path.with_suffix(".png")
-
-
-def _wrapped(text: str, characters: int) -> str:
-    return textwrap.fill(text, characters)
 
 
 def _always(text: str) -> Finder:

@@ -60,10 +60,10 @@ def conversations() -> list[Conversation]:
     return [Conversation(**one) for one in stored("assistant_conversations")]
 
 
-def hold(chat: Chat, one: Conversation, find: Finder, *, defences: Sequence[str] = ()) -> Held:
+def hold(chat: Chat, one: Conversation, find: Finder) -> Held:
     """The conversation held once, with a new book, under the person's own rights; the chat's history is left alone."""
     person, book = Person(one.person), OrderBook.of_the_shop()
-    desk = Desk(chat, [search_tool(find), *desk_tools(book, person)], defences=defences)
+    desk = Desk(chat, [search_tool(find), *desk_tools(book, person)])
     energy, started = machine.energy_joules(), time.perf_counter()
     answers = tuple(desk.say(turn) for turn in one.turns)
     seconds, spent = time.perf_counter() - started, machine.energy_joules()

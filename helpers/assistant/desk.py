@@ -116,9 +116,7 @@ DATA_MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
 class Desk:
     """One person's conversation. `tools` are those that this person may use, and a search over the documents."""
 
-    def __init__(
-        self, chat: Chat, tools: Sequence[Tool], *, defences: Collection[str] = (), max_steps: int = 3
-    ) -> None:
+    def __init__(self, chat: Chat, tools: Sequence[Tool], *, defences: Collection[str] = ()) -> None:
         unknown = set(defences) - set(DEFENCES)
         if unknown:
             raise InvalidInput(f"There is no defence {min(unknown)!r}.", f"Choose from {', '.join(DEFENCES)}.")
@@ -129,7 +127,7 @@ class Desk:
             tools,
             system=" ".join([DESK_PROMPT, *(sentence for sentence, _ in marks)]),
             quote=marks[0][1] if marks else quoted,
-            max_steps=max_steps,
+            max_steps=3,
             max_new_tokens=96,
             max_seconds=MOST_SECONDS,
         )

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import hashlib
 import secrets
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,15 +39,16 @@ from helpers.agents.toolbox import calculator
 from helpers.agents.tools import Tool, tool, tools
 from helpers.assistant.orders import OrderBook, Person, desk_tools
 from helpers.backends.remote import Key
-from helpers.errors import CourseError, InvalidInput, Unreachable
+from helpers.errors import CourseError, InvalidInput
+from helpers.server.lines import loopback_socket, served
 
 if TYPE_CHECKING:
     from helpers.assistant.index import DocumentIndex
 
 #: What a person may use: called anew for each request, so that a right that was taken away is gone at once.
 Offered = Callable[[Person], Iterable[Tool]]
-#: The largest request, and how long a server may take to begin to listen.
-MOST_REQUEST_BYTES, BEGIN_SECONDS = 64 * 1024, 20.0
+#: The largest request.
+MOST_REQUEST_BYTES = 64 * 1024
 #: Question → what is found for it.
 Finder = Callable[[str], str]
 NOBODY = Person("nobody")
@@ -77,14 +77,14 @@ def in_documents(index: DocumentIndex) -> Finder:
     return find
 
 
-def tool_server(offered: Offered, person: Person = NOBODY) -> Server[Any]:
-    """An MCP server with the tools that are `offered`, over HTTP to the key's owner, else to `person`."""
+def tool_server(offered: Offered) -> Server[Any]:
+    """An MCP server with the tools that are `offered`, over HTTP to the key's owner, else to `NOBODY`."""
 
     async def listed(asked: Any, _: Any) -> mcp_types.ListToolsResult:
-        return mcp_types.ListToolsResult(tools=[_told(one) for one in tools(offered(_owner(asked, person))).values()])
+        return mcp_types.ListToolsResult(tools=[_told(one) for one in tools(offered(_owner(asked))).values()])
 
     async def called(asked: Any, params: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
-        there = tools(offered(_owner(asked, person)))
+        there = tools(offered(_owner(asked)))
         if params.name not in there:
             raise MCPError(mcp_types.INVALID_PARAMS, f"There is no tool {params.name!r}; there are {', '.join(there)}.")
         text, failed = await anyio.to_thread.run_sync(_outcome, there[params.name], params.arguments or {})
@@ -93,12 +93,12 @@ def tool_server(offered: Offered, person: Person = NOBODY) -> Server[Any]:
     return Server("course-assistant", version="1", on_list_tools=listed, on_call_tool=called)
 
 
-def run_stdio(index: DocumentIndex, person: Person | None = None, book: OrderBook | None = None) -> None:
+def run_stdio(index: DocumentIndex, person: Person | None = None) -> None:
     """Answers on this process's standard input and output until the input ends.
 
     Search and calculator; with a `person`, also the shop's tools in that person's name.
     """
-    offered = _offered(index, person, book or OrderBook.of_the_shop())
+    offered = _offered(index, person, OrderBook.of_the_shop())
 
     async def answer() -> None:
         server = tool_server(lambda _: offered)
@@ -118,34 +118,15 @@ class ServedTools:
 @contextmanager
 def serve_tools(offered: Offered, keys: Mapping[Key, Person], *, port: int = 0) -> Iterator[ServedTools]:
     """A server on loopback for as long as the block runs, in a thread of this process; `port` 0 takes a free one."""
-    sock = socket.socket()
-    try:
-        sock.bind(("127.0.0.1", port))
-    except OSError as error:
-        sock.close()
-        raise Unreachable(f"Port {port} of this machine is taken.", "Leave port out for a free one.") from error
+    sock = loopback_socket(port)
     address = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
     # The SDK asks where tokens are issued; here nobody issues any, and no address is handed out.
     settings = AuthSettings(issuer_url=AnyHttpUrl(address), resource_server_url=None)
     app = tool_server(offered).streamable_http_app(
         auth=settings, token_verifier=_Keys(keys), json_response=True, max_request_body_size=MOST_REQUEST_BYTES
     )
-    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]}, daemon=True)
-    thread.start()
-    try:
-        thread.join(0.01)
-        for _ in range(int(BEGIN_SECONDS / 0.02)):
-            if running.started or not thread.is_alive():
-                break
-            thread.join(0.02)
-        if not running.started:
-            raise Unreachable("The MCP server did not begin to listen.", "Try once more.")
+    with served(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1), sock):
         yield ServedTools(address)
-    finally:
-        running.should_exit = True
-        thread.join()
-        sock.close()
 
 
 class _Keys:
@@ -170,11 +151,11 @@ def new_key() -> Key:
     return Key(secrets.token_urlsafe(24))
 
 
-def _owner(asked: Any, otherwise: Person) -> Person:
+def _owner(asked: Any) -> Person:
     """Whose key came with the request; over stdio there is none."""
     user = asked.request.scope.get("user") if asked.request is not None else None
     found = getattr(getattr(user, "access_token", None), "person", None)
-    return found if isinstance(found, Person) else otherwise
+    return found if isinstance(found, Person) else NOBODY
 
 
 def _offered(index: DocumentIndex, person: Person | None, book: OrderBook) -> list[Tool]:

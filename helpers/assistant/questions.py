@@ -80,17 +80,15 @@ def place_ranks(index: DocumentIndex, questions: Sequence[ShopQuestion], by: Sea
     return ranks
 
 
-def recall_table(
-    index: DocumentIndex, questions: Sequence[ShopQuestion], depths: Sequence[int] = (1, 3, 5)
-) -> pd.DataFrame:
-    """One row for each way to search and each depth: the share of places found that early, with Wilson's interval."""
+def recall_table(index: DocumentIndex, questions: Sequence[ShopQuestion]) -> pd.DataFrame:
+    """One row for each way to search and depth (1, 3, 5): the share of places found there, with Wilson's interval."""
     import pandas as pd
 
     rows = list[dict[str, Any]]()
     ways: tuple[SearchWay, ...] = ("words", "meaning", "both")
     for by in ways:
         ranks = place_ranks(index, questions, by)
-        for depth in depths:
+        for depth in (1, 3, 5):
             rate = Rate.of(rank is not None and rank <= depth for rank in ranks)
             low, high = rate.interval
             rows.append({"by": by, "first": depth, "found": rate.successes, "of": rate.trials})
@@ -143,14 +141,14 @@ def judged_alone(one: ShopQuestion, written: str) -> dict[str, Any]:
     return row | {"verdict": one.verdict(written, refused=refused)}
 
 
-def verdict_table(rows: pd.DataFrame, by: Sequence[str] = ("model", "way")) -> pd.DataFrame:
-    """One row for each group: how many of its questions with an answer, and without, ended how."""
+def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each model and way: how many of its questions with an answer, and without, ended how."""
     import pandas as pd
 
     table = []
-    for name, part in rows.groupby(list(by), sort=False):
+    for (model, way), part in rows.groupby(["model", "way"], sort=False):
         known, unknown = (part[part["answerable"] == flag]["verdict"].value_counts() for flag in (True, False))
-        row = dict(zip(by, name if isinstance(name, tuple) else (name,), strict=True))
+        row = {"model": model, "way": way}
         row |= {verdict: int(known.get(verdict, 0)) for verdict in ("right", "refused", "wrong")}
         table.append(row | {"told apart": int(unknown.get("refused", 0)), "invented": int(unknown.get("wrong", 0))})
     return pd.DataFrame(table)

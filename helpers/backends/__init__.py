@@ -117,7 +117,7 @@ class Backend(ABC):
 
     def blind(self, who: str) -> InvalidInput:
         """The refusal to show images to a model that reads text only here."""
-        seeing = [c.name for c in catalog.cards(modality="image") if c.hub or c.shipped or c.tags]
+        seeing = [c.name for c in catalog.cards() if "image" in c.modalities and (c.hub or c.shipped or c.tags)]
         return InvalidInput(
             f"{who} reads only text on the backend {self.name!r}: it cannot look at an image.",
             f"Open a model that sees: {', '.join(seeing)}.",
@@ -184,7 +184,9 @@ def reach(card: ModelCard, backend: str, *, provider: str | None, sdk: str | Non
     reason = fitting[0].missing()
     if reason:
         raise BackendUnavailable(f"The SDK {fitting[0].name!r} cannot be used: {reason}.")
-    return fitting[0].connect(card, provider=provider, context=context)
+    if fitting[0].name not in row.sdks:
+        raise BackendUnavailable(f"{row.title} is reached with {' or '.join(row.sdks)}, not with {fitting[0].name!r}.")
+    return fitting[0](card, row, context=context)
 
 
 def engine_for(name: str, card: ModelCard) -> type[Backend]:

@@ -140,7 +140,7 @@ def unreadable(route: Route, why: str) -> errors.UnreadableAnswer:
 
 def _moved(route: Route, status: int, headers: Mapping[str, str]) -> RemoteError:
     """A redirect, which is not followed: it would take the key and the text to whom nobody chose."""
-    place = urllib.parse.urlsplit(_header(headers, "location") or "").netloc.rpartition("@")[2]
+    place = urllib.parse.urlsplit(headers.get("location") or "").netloc.rpartition("@")[2]
     where = f" to {place}" if place and place != route.host else ""
     return errors.Unreachable(
         f"{route.title} sends the request on{where} with status {status}; the key does not follow there.",
@@ -175,13 +175,9 @@ def _words(body: str) -> tuple[str, str]:
     return "", str(error)
 
 
-def _header(headers: Mapping[str, str], wanted: str) -> str | None:
-    return next((value for name, value in headers.items() if name.lower() == wanted), None)
-
-
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that a server asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
-    value = _header(headers, "retry-after")
+    value = headers.get("retry-after")
     if value is None:
         return None
     try:

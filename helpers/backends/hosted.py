@@ -111,14 +111,6 @@ class Hosted(Backend):
     def open(cls, card: ModelCard, *, context: int, threads: int | None, precision: str | None) -> Backend:
         raise BackendUnavailable(f"The SDK {cls.name!r} needs a provider.", "open_chat(…, provider='local')")
 
-    @classmethod
-    def connect(cls, card: ModelCard, *, provider: str, context: int) -> Hosted:
-        """The model at a provider."""
-        row = providers.provider(provider)
-        if cls.name not in row.sdks:
-            raise BackendUnavailable(f"{row.title} is reached with {' or '.join(row.sdks)}, not with {cls.name!r}.")
-        return cls(card, row, context=context)
-
     @abstractmethod
     def _connect(self) -> Any:
         """The SDK's client, with its own retries and redirects off."""

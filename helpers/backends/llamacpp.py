@@ -75,7 +75,7 @@ class Engine(Backend):
         self.context, self.precision = context, precision
         # Its own loop answers this, so the loop runs from here on: a server closed before that waits for it for ever.
         self._server.handle_metrics()
-        properties = self._ask("/props")
+        properties = self.request("/props")
         self.template = properties["chat_template"]
         self.template_tokens = {name: properties.get(name, "") for name in ("bos_token", "eos_token")}
 
@@ -99,13 +99,13 @@ class Engine(Backend):
         require_memory(path.stat().st_size, card.title)
         return cls(str(path), context=context, threads=threads, precision=stored)
 
-    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def request(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One of the server's own routes, over loopback."""
         return fetch(self._route, path, body, seconds=60)
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         body = {"content": text, "add_special": False, "parse_special": control}
-        ids: list[int] = self._ask("/tokenize", body)["tokens"]
+        ids: list[int] = self.request("/tokenize", body)["tokens"]
         return ids
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from helpers.backends import Backend
 from helpers.backends.streams import tokens_at_once
-from helpers.backends.transformers import ENDS
+from helpers.backends.vocabulary import decoded, end_tokens
 from helpers.errors import BackendUnavailable, InvalidInput
 from helpers.machine import require_memory
 from helpers.models import sources
@@ -38,7 +38,7 @@ class Engine(Backend):
     install = f"python3 course.py lab --engines. {MLX_SYSTEMS}"
     honours = frozenset({"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"})
 
-    def __init__(self, model: Any, tokenizer: Any, *, ends: frozenset[int], context: int, precision: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, ends: list[int], context: int, precision: str) -> None:
         self.model, self.tokenizer, self._ends = model, tokenizer, ends
         self.context, self.precision = context, precision
         self.template = tokenizer.chat_template or ""
@@ -91,28 +91,24 @@ class Engine(Backend):
             mx.disable_compile()
         model, config = load_model(converted(card, source, precision))
         tokenizer = AutoTokenizer.from_pretrained(source)
-        return cls(model, tokenizer, ends=_ends(tokenizer, config), context=context, precision=precision)
+        return cls(
+            model,
+            tokenizer,
+            ends=end_tokens(tokenizer, config.get("eos_token_id")),
+            context=context,
+            precision=precision,
+        )
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
         return ids
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
-        from tokenizers.decoders import DecodeStream
-
-        ids, new_tokens, ended = list(prompt.tokens or ()), 0, False
+        ids = list(prompt.tokens or ())
         if not ids:
             raise InvalidInput("The prompt is empty.")
-        decoder = DecodeStream(skip_special_tokens=True)
         with closing(self._run(ids, sampling, prompt.reuse)) as tokens:
-            for token in tokens:
-                new_tokens += 1
-                ended = token in self._ends
-                text = None if ended else decoder.step(self.tokenizer.backend_tokenizer, token)
-                yield Chunk(text or "", new_tokens, prompt_tokens=len(ids))
-                if ended:
-                    break
-        yield Chunk("", new_tokens, "stop" if ended else "length", len(ids))
+            yield from decoded(tokens, self.tokenizer.backend_tokenizer, self._ends, len(ids))
 
     def _run(self, ids: list[int], sampling: Sampling, reuse: bool) -> Any:
         """The new tokens, one by one, by mlx-lm's own loop."""
@@ -211,13 +207,6 @@ def _over(before: list[int], process: Callable[[Any, Any], Any]) -> Callable[[An
 def _common(known: list[int], wanted: list[int]) -> int:
     pairs = zip(known, wanted, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(known), len(wanted)))
-
-
-def _ends(tokenizer: Any, config: dict[str, Any]) -> frozenset[int]:
-    """The ids that end an answer: the model's own, and the control tokens of the catalog's templates."""
-    added, own = tokenizer.get_added_vocab(), config.get("eos_token_id")
-    ends = {added[end] for end in ENDS if end in added} | {tokenizer.eos_token_id}
-    return frozenset((ends | set(own if isinstance(own, list) else [own])) - {None})
 
 
 @contextmanager

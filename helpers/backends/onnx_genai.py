@@ -54,8 +54,8 @@ class Engine(Backend):
         config = og.Config(str(folder))
         config.overlay(json.dumps({"model": _with_threads(model, threads or machine.threads())}))
         try:
-            self._model = og.Model(config)
-            self._processor = self._model.create_multimodal_processor() if self.sees else None
+            self.model = og.Model(config)
+            self._processor = self.model.create_multimodal_processor() if self.sees else None
         except RuntimeError as error:
             raise DamagedFile(
                 f"ONNX Runtime cannot load {folder.name}: {engine_files.reason(error)}.",
@@ -123,11 +123,11 @@ class Engine(Backend):
         import onnxruntime_genai as og
 
         ids = prompt.tokens or ()
-        parameters = og.GeneratorParams(self._model)
+        parameters = og.GeneratorParams(self.model)
         parameters.set_search_options(**search_options(sampling, len(ids), self._everything))
         if sampling.json_schema is not None:
             parameters.set_guidance("json_schema", json.dumps(dict(sampling.json_schema)))
-        generator = og.Generator(self._model, parameters)
+        generator = og.Generator(self.model, parameters)
         self._cancel = cancelled = Event()
         if self.sees:  # images and text are read in one call, which nothing ends
             generator.set_inputs(self._seen(prompt))
@@ -172,7 +172,7 @@ class Engine(Backend):
         return self._seen(prompt)
 
     def close(self) -> None:
-        self._model = self._processor = self._looked = None
+        self.model = self._processor = self._looked = None
 
 
 def search_options(sampling: Sampling, prompt_tokens: int, vocabulary: int) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class Provider:
 
     name: str
     title: str
-    state: str
     history: str
     sdks: tuple[str, ...]
     documentation: str
@@ -107,7 +106,7 @@ def provider_table() -> list[dict[str, Any]]:
         {
             "provider": row.name,
             "title": row.title,
-            "state": f"retired {row.retired}" if row.retired else row.state,
+            "state": f"retired {row.retired}" if row.retired else "current",
             "history": row.history,
             "address": row.address or row.address_example,
             "key_variable": row.key_variable or "none needed",

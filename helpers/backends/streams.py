@@ -43,7 +43,7 @@ def iterate(
     cancelled: threading.Event | None = None,
     cancel: threading.Event | None = None,
     longest: Callable[[], float] | None = None,
-) -> Iterator[_Item]:
+) -> Generator[_Item, None, None]:
     """What `work(put, cancelled)` puts, as it comes; an exception in the thread is raised here.
 
     Closing the iterator sets `cancelled` and waits until the thread has seen it, so that an engine is never left

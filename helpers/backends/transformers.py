@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from helpers import machine
 from helpers.backends import Backend, vision
 from helpers.backends.streams import iterate
+from helpers.backends.vocabulary import decoded, end_tokens
 from helpers.errors import InvalidInput, NotEnoughMemory
 from helpers.machine import require_gpu_memory, require_memory
 from helpers.models import sources, templates
@@ -20,8 +21,6 @@ from helpers.records import Chunk, ModelCard, Picture, Prompt, Sampling, Turn
 PRECISION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 #: How many tokens of a prompt are read in one pass: attention over a long one would be a minute in one operation.
 PREFILL_TOKENS = 512
-#: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
-ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>", "<end_of_utterance>")
 
 
 class Engine(Backend):
@@ -42,10 +41,7 @@ class Engine(Backend):
         if eyes:
             self.image_text = None if templates.takes_parts(self.template) else eyes.token
         self.template_tokens = {name: getattr(tokenizer, name) or "" for name in ("bos_token", "eos_token")}
-        added = tokenizer.get_added_vocab()
-        configured = model.generation_config.eos_token_id
-        ends = {added[end] for end in ENDS if end in added} | {tokenizer.eos_token_id}
-        self._ends = sorted((ends | set(configured if isinstance(configured, list) else [configured])) - {None})
+        self._ends = end_tokens(tokenizer, model.generation_config.eos_token_id)
 
     @classmethod
     def serves(cls, card: ModelCard) -> str | None:
@@ -92,21 +88,13 @@ class Engine(Backend):
         return Prompt(prompt.turns, tuple(self.eyes.expand(prompt.tokens or (), _shown(turns))))
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Iterator[Chunk]:
-        from tokenizers.decoders import DecodeStream
-
         ids, shown = list(prompt.tokens or ()), _shown(prompt.turns)
-        stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
-        backend_tokenizer = self.tokenizer.backend_tokenizer
         self._cancel = Event()
-        tokens: Iterator[int] = iterate(
+        tokens: Generator[int, None, None] = iterate(
             lambda put, cancelled: self._run(ids, shown, sampling, put, cancelled), cancelled=self._cancel
         )
-        for token in tokens:
-            new_tokens += 1
-            ended = token in self._ends
-            text = None if ended else stream.step(backend_tokenizer, token)
-            yield Chunk(text or "", new_tokens, prompt_tokens=len(ids))
-        yield Chunk("", new_tokens, "stop" if ended else "length", len(ids))
+        with closing(tokens):
+            yield from decoded(tokens, self.tokenizer.backend_tokenizer, self._ends, len(ids))
 
     def _run(self, ids: list[int], shown: tuple[Picture, ...], sampling: Sampling, put: Any, cancelled: Event) -> None:
         """transformers' own generation loop, each new token handed to `put`."""

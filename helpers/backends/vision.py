@@ -213,17 +213,11 @@ def cut(image: Any, *, side: int, patch: int, most: int) -> Cut:
 def batch(cuts: Sequence[Cut]) -> dict[str, Any]:
     """The images of a conversation as the model's inputs, filled up to the largest number of crops."""
     import torch
-    from torch.nn.functional import pad
+    from torch.nn.utils.rnn import pad_sequence
 
-    most = max(len(one.pixels) for one in cuts)
-    missing = [most - len(one.pixels) for one in cuts]
     return {
-        "image_pixel_values": torch.stack(
-            [pad(one.pixels, (0, 0) * 3 + (0, n)) for one, n in zip(cuts, missing, strict=True)]
-        ),
-        "image_attention_mask": torch.stack(
-            [pad(one.mask, (0, 0) * 2 + (0, n), value=1) for one, n in zip(cuts, missing, strict=True)]
-        ),
+        "image_pixel_values": pad_sequence([one.pixels for one in cuts], batch_first=True),
+        "image_attention_mask": pad_sequence([one.mask for one in cuts], batch_first=True, padding_value=1),
         "image_sizes": torch.tensor([[one.height, one.width] for one in cuts]),
     }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.backends.transformers import ENDS
 from helpers.errors import DamagedFile
 from helpers.records import Chunk
+
+#: Control tokens that end an answer in some model of the catalog, as llama.cpp also takes them.
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>", "<end_of_utterance>")
 
 
 class Vocabulary:
@@ -47,17 +49,30 @@ class Vocabulary:
 
     def chunks(self, tokens: Iterable[int], prompt_tokens: int) -> Iterator[Chunk]:
         """New tokens as the chunks of an answer: it ends at the first end token, or when no more come."""
-        from tokenizers.decoders import DecodeStream
+        return decoded(tokens, self._tokenizer, self.ends, prompt_tokens)
 
-        stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
-        for token in tokens:
-            new_tokens += 1
-            ended = token in self.ends
-            text = None if ended else stream.step(self._tokenizer, token)
-            yield Chunk(text or "", new_tokens, prompt_tokens=prompt_tokens)
-            if ended:
-                break
-        yield Chunk("", new_tokens, "stop" if ended else "length", prompt_tokens)
+
+def end_tokens(tokenizer: Any, own: int | list[int] | None) -> list[int]:
+    """The ids that end an answer, in order: the model's own, and the control tokens of the catalog's templates."""
+    added = tokenizer.get_added_vocab()
+    ends = {added[end] for end in ENDS if end in added} | {tokenizer.eos_token_id}
+    ends |= set(own if isinstance(own, list) else [own])
+    return sorted(ends - {None})
+
+
+def decoded(tokens: Iterable[int], tokenizer: Any, ends: Container[int], prompt_tokens: int) -> Iterator[Chunk]:
+    """New tokens as the chunks of an answer: it ends at the first end token, or when no more come."""
+    from tokenizers.decoders import DecodeStream
+
+    stream, new_tokens, ended = DecodeStream(skip_special_tokens=True), 0, False
+    for token in tokens:
+        new_tokens += 1
+        ended = token in ends
+        text = None if ended else stream.step(tokenizer, token)
+        yield Chunk(text or "", new_tokens, prompt_tokens=prompt_tokens)
+        if ended:
+            break
+    yield Chunk("", new_tokens, "stop" if ended else "length", prompt_tokens)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -19,6 +19,14 @@ from helpers.classroom.exercises import notebook_named
 from helpers.classroom.folder import ClassFolder
 from helpers.errors import CourseError
 
+#: The four steps from a notebook's exercises to their marks, as the command line explains them.
+STEPS = {
+    "release": "make the exercises of a notebook an assignment",
+    "collect": "take everybody's functions, and name what cannot be graded",
+    "grade": "grade what was collected",
+    "feedback": "write a page for each",
+}
+
 
 def people(folder: ClassFolder, asked: argparse.Namespace) -> int:
     """Adds people and says where their PINs are."""
@@ -31,33 +39,18 @@ def people(folder: ClassFolder, asked: argparse.Namespace) -> int:
     return 0
 
 
-def give_out(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
-    """Says where the assignment is."""
-    print(f"For the learners: {grading.release(folder, stem)}")
-
-
-def take_in(folder: ClassFolder, stem: str, asked: argparse.Namespace) -> None:
-    """Names what everybody handed in, and what cannot be graded."""
-    results = grading.collected(folder, stem, asked.inbox)
-    print("\n".join(map(str, results)) or "Nobody handed anything in.")
-
-
-def mark(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
-    """Says where the marks are."""
-    print(f"Marks: {grading.grade(folder, stem)}")
-
-
-def hand_back(folder: ClassFolder, stem: str, _: argparse.Namespace) -> None:
-    """Says where the pages are."""
-    print("\n".join(map(str, grading.feedback(folder, stem))) or "Nothing was graded yet.")
-
-
-GRADING = {"release": give_out, "collect": take_in, "grade": mark, "feedback": hand_back}
-
-
 def graded(folder: ClassFolder, asked: argparse.Namespace) -> int:
-    """One of the four steps."""
-    GRADING[asked.command](folder, notebook_named(asked.number), asked)
+    """Takes one of the four steps and says what came of it."""
+    stem = notebook_named(asked.number)
+    match asked.command:
+        case "release":
+            print(f"For the learners: {grading.release(folder, stem)}")
+        case "collect":
+            print("\n".join(map(str, grading.collected(folder, stem, asked.inbox))) or "Nobody handed anything in.")
+        case "grade":
+            print(f"Marks: {grading.grade(folder, stem)}")
+        case "feedback":
+            print("\n".join(map(str, grading.feedback(folder, stem))) or "Nothing was graded yet.")
     return 0
 
 
@@ -72,11 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     adding.set_defaults(function=people)
     starting = commands.add_parser("hub", help="start the class's Hub")
     starting.set_defaults(function=lambda folder, _: hub.run_hub(folder))
-    for name, step in GRADING.items():
-        command = commands.add_parser(name, help=step.__doc__)
+    for name, told in STEPS.items():
+        command = commands.add_parser(name, help=told)
         command.add_argument("number", metavar="NUMBER", help="of the notebook, as 06")
-        command.add_argument("--from", dest="inbox", type=Path, help="a folder of NAME.ipynb files (collect)")
         command.set_defaults(function=graded)
+        if name == "collect":
+            command.add_argument("--from", dest="inbox", type=Path, help="a folder of NAME.ipynb files, not the homes")
     asked = parser.parse_args(arguments)
     try:
         status: int = asked.function(ClassFolder(asked.folder), asked)

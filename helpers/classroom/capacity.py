@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -93,13 +93,9 @@ def first_token(load: Load, rates: Rates, percent: float) -> float:
 def most_people(load: Load, rates: Rates, *, seconds: float, percent: float = 95) -> int:
     """The largest class of which so many percent of the questions have their first token within these seconds."""
     people = 0
-    while people < 2000 and first_token(_sized(load, people + 1), rates, percent) <= seconds:
+    while people < 2000 and first_token(replace(load, people=people + 1), rates, percent) <= seconds:
         people += 1
     return people
-
-
-def _sized(load: Load, people: int) -> Load:
-    return Load(people, load.think_seconds, load.prompt_tokens, load.new_tokens)
 
 
 @dataclass(frozen=True, slots=True)

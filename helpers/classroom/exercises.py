@@ -31,11 +31,11 @@ class BrokenSubmission(CourseError):
 class Task:
     """One exercise: what is asked, the stub, the check as it stands, and what the check compares.
 
-    `name` is the learner's function, `spec` the visible specification's name; `cases` are tuples of arguments.
+    `name` is the learner's function, `spec` the visible specification itself; `cases` are tuples of arguments.
     """
 
     name: str
-    spec: str
+    spec: Any
     statement: str
     stub: str
     check: str
@@ -58,32 +58,24 @@ def tasks(stem: str) -> list[Task]:
     texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     found = []
     for place, (kind, source) in enumerate(texts):
-        called = re.search(r"(?m)^check\((\w+), (spec_\w+)", source) if kind == "code" else None
+        called = re.search(r"(?m)^check\((\w+), spec_\w+", source) if kind == "code" else None
         if called:
-            name, spec = called.groups()
+            name = called[1]
             above = [one for one in range(place) if texts[one][0] == "code" and f"def {name}(" in texts[one][1]][-1]
             said = next((text for kind, text in reversed(texts[:above]) if kind == "markdown"), "")
-            cases, close = _compared(source, name)
-            found.append(Task(name, spec, said, texts[above][1], source, cases, close))
+            found.append(Task(name, statement=said, stub=texts[above][1], check=source, **_compared(source, name)))
     return found
 
 
-def _compared(source: str, name: str) -> tuple[tuple[tuple[Any, ...], ...], float]:
-    """The cases of a check cell, and how close numbers must be: what it calls `check` with."""
+def _compared(source: str, name: str) -> dict[str, Any]:
+    """The spec of a check cell, the cases, and how close numbers must be: what it calls `check` with."""
     seen: dict[str, Any] = {}
 
     def check(_: Any, spec: Any, cases: Iterable[tuple[Any, ...]], close: float = 1e-9) -> None:
-        seen.update(cases=tuple(cases), close=close)
+        seen.update(spec=spec, cases=tuple(cases), close=close)
 
     exec(compile(source, name, "exec"), {"check": check, name: None})
-    return seen["cases"], seen["close"]
-
-
-def spec_of(task: Task) -> Any:
-    """The visible specification as a function."""
-    space: dict[str, Any] = {"check": lambda *_, **__: None, task.name: None}
-    exec(compile(task.check, task.spec, "exec"), space)
-    return space[task.spec]
+    return seen
 
 
 def solution_path(stem: str) -> Path:
@@ -103,7 +95,7 @@ def solution_of(stem: str, name: str) -> Any:
 
 def agrees(stem: str, task: Task) -> bool:
     """Whether the reference solution passes the visible check: a release without that is none."""
-    return checks.check(solution_of(stem, task.name), spec_of(task), task.cases, close=task.close).passed
+    return checks.check(solution_of(stem, task.name), task.spec, task.cases, close=task.close).passed
 
 
 def code_cells(path: Path) -> list[str]:

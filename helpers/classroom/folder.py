@@ -59,6 +59,7 @@ class Chosen:
     most_new_tokens: int = 256
     certificate: str = ""
     certificate_key: str = ""
+    address: str = ""
 
 
 TEMPLATE = """\
@@ -67,6 +68,7 @@ host = "127.0.0.1"        # this machine alone; "0.0.0.0" lets the class in, the
 port = 8000
 certificate = ""          # a file in PEM for HTTPS, and its key; without them PINs and tokens pass in the clear
 certificate_key = ""
+address = ""              # with HTTPS, by the name in the certificate: "https://slm.example.org:8000"
 
 memory_gib = 4.0          # for one person: the largest notebook peaks at 3.5 GiB, see the README's table
 cores = 1.0               # for one person's processes together

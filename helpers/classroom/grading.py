@@ -28,7 +28,6 @@ from helpers.classroom.folder import INSTRUCTOR, ClassFolder
 from helpers.classroom.hub import share_kernel
 from helpers.errors import CourseError, InvalidInput
 
-HIDDEN_CASES = 12
 #: What nbgrader is told; a value here replaces a default of its own.
 NBGRADER = """\
 c = get_config()
@@ -82,10 +81,9 @@ def source_notebook(folder: ClassFolder, stem: str, found: Iterable[Task]) -> di
     text = exercises.solution_path(stem).read_text(encoding="utf-8")
     for task in found:
         solution = exercises.functions([text], [task.name])[task.name]
-        spec, reference = exercises.spec_of(task), exercises.solution_of(stem, task.name)
-        seed = f"{folder.seed} {stem} {task.name}"
-        cases = hidden_cases(spec, reference, task.cases, seed=seed, count=HIDDEN_CASES, close=task.close)
-        call = f"check({task.name}, {task.spec}, {cases!r}, close={task.close!r})"
+        seed, reference = f"{folder.seed} {stem} {task.name}", exercises.solution_of(stem, task.name)
+        cases = hidden_cases(task.spec, reference, task.cases, seed=seed, close=task.close)
+        call = f"check({task.name}, {task.spec.__name__}, {cases!r}, close={task.close!r})"
         hidden = f"### BEGIN HIDDEN TESTS\nverdict = {call}\nassert verdict.passed, verdict\n### END HIDDEN TESTS"
         cells += [
             _markdown(task.statement),

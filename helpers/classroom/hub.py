@@ -67,12 +67,21 @@ def command() -> list[str]:
     return [str(environments.python_of("hub")), "-m", "jupyterhub", "--config", str(HUB_CONFIG)]
 
 
-def refuse_unsafe(folder: ClassFolder, python: str) -> None:
-    """Refuses what would let people reach each other, in a sentence."""
-    chosen = folder.chosen
+def refuse_other_systems() -> None:
+    """Refuses to start where a Hub cannot run, in a sentence."""
     if sys.platform != "linux":
         raise InvalidInput(
             "A class's Hub runs on Linux.", "Give each learner a Codespace or their own machine instead."
+        )
+
+
+def refuse_unsafe(folder: ClassFolder, python: str) -> None:
+    """Refuses what would let people reach each other, or keep them from the model server, in a sentence."""
+    chosen = folder.chosen
+    if chosen.certificate and not chosen.address.startswith("https://"):
+        raise InvalidInput(
+            "With a certificate, people's notebooks reach the model server by the name that it is for.",
+            f'Set it in class.toml: address = "https://the.name:{chosen.port}".',
         )
     if not is_root() and chosen.host not in ONLY_THIS_MACHINE:
         raise InvalidInput(
@@ -106,21 +115,22 @@ def refuse_taken(host: str, port: int) -> None:
             ) from error
 
 
-def run_hub(folder: ClassFolder, python: str = sys.executable) -> int:
+def run_hub(folder: ClassFolder) -> int:
     """Starts the Hub and stays until it ends; its exit status."""
+    refuse_other_systems()
     environments.ensure("hub")
     folder.make()
-    refuse_unsafe(folder, python)
-    share(folder, python)
+    refuse_unsafe(folder, sys.executable)
+    share(folder, sys.executable)
     chosen = folder.chosen
     if not folder.people():
         raise InvalidInput("Nobody is in this class yet.", "python3 course.py class people NAME …")
     refuse_taken(chosen.host, chosen.port)
-    scheme = "https" if chosen.certificate else "http"
-    print(f"The class is at {scheme}://{chosen.host}:{chosen.port}, {len(folder.people())} people. Ctrl+C ends it.")
+    address = chosen.address or f"http://{chosen.host}:{chosen.port}"
+    print(f"The class is at {address}, {len(folder.people())} people. Ctrl+C ends it.")
     if folder.at("pins.csv").exists():
         print(f"Names and PINs are in {folder.at('pins.csv')}: hand them out, then delete that file.", flush=True)
-    child = subprocess.Popen(command(), cwd=folder.at("hub"), env=environment(folder, python))
+    child = subprocess.Popen(command(), cwd=folder.at("hub"), env=environment(folder, sys.executable))
     try:
         return child.wait()
     except KeyboardInterrupt:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from helpers.backends.remote import Route, fetch
 from helpers.errors import InvalidInput
@@ -89,22 +90,7 @@ def crowd(route: Route, at_once: int, *, requests: int | None = None, new_tokens
         "at_once": at_once,
         "requests": count,
         "tokens_per_second": sum(timing.new_tokens for timing in timings) / elapsed,
-        "latency_p50_seconds": percentile(seconds, 50),
-        "latency_p90_seconds": percentile(seconds, 90),
+        "latency_p50_seconds": float(np.percentile(seconds, 50)),
+        "latency_p90_seconds": float(np.percentile(seconds, 90)),
         "other_seconds": statistics.median(timing.other_seconds for timing in timings),
     }
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the values do not exceed; between two of them, on the straight line.
-
-    >>> percentile([1, 2, 3, 4, 5], 50), percentile([1, 2], 90)
-    (3.0, 1.9)
-    """
-    if not values or not 0 <= percent <= 100:
-        raise InvalidInput("A percentile needs values, and lies between 0 and 100.")
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

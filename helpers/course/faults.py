@@ -22,8 +22,8 @@ PROPER = {
 PREFACE = """# Faults that the course survives
 
 What goes wrong on other people's machines, in networks, in files and in what models write, {count} by name. Each line
-is the name of a test that runs with `python3 course.py test`; `python -m helpers.course.faults` writes this table from
-them.
+is the name of a test that runs with `python3 course.py test --nightly`, most of them with `course.py test` too;
+`python -m helpers.course.faults` writes this table from them.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LINK = re.compile(
@@ -24,11 +24,6 @@ def target_of(path: Path, language: str, root: Path) -> Path:
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def anchors(headings: Mapping[str, str]) -> dict[str, str]:
-    """The anchors of a page's headings, English → translated."""
-    return {slug(english): slug(said) for english, said in headings.items()}
 
 
 def relinked(

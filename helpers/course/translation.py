@@ -31,7 +31,7 @@ import nbformat
 import polib
 
 from helpers.course.faithful import LONGEST_LINE, unfaithful
-from helpers.course.localised import anchors, relinked, target_of
+from helpers.course.localised import relinked, slug, target_of
 from helpers.course.messages import PageMessage, code_alone, markdown_pieces, notebook_said, replaced
 from helpers.data import ROOT
 from helpers.errors import CourseError, InvalidInput
@@ -93,16 +93,15 @@ def said_anew(path: Path, say: Any) -> Any:
 
 def messages(paths: Iterable[Path]) -> list[PageMessage]:
     """All messages of some pages in their order, each once."""
-    found: dict[PageMessage, None] = {}
+    found: dict[tuple[str, str], PageMessage] = {}
 
     def listen(message: PageMessage) -> str:
-        found.setdefault(message)
+        found[message.context, message.english] = message
         return message.english
 
     for path in paths:
         said_anew(path, listen)
-    unique = {(message.context, message.english): message for message in found}
-    return list(unique.values())
+    return list(found.values())
 
 
 # The store
@@ -255,7 +254,7 @@ def page(
     pages = [page for paths in sources(root).values() for page in paths]
 
     def anchored(target: Path) -> dict[str, str]:
-        return anchors(said_headings(target, language, root)) if target in pages else {}
+        return anchors(target, language, root) if target in pages else {}
 
     if path.suffix != ".ipynb":
         return relinked(made, path, where, pages, anchored)
@@ -270,10 +269,10 @@ def shown(entry: TranslatedMessage) -> str:
     return entry.said if entry.said and not entry.fuzzy else entry.message.english
 
 
-def said_headings(path: Path, language: str, root: Path = ROOT) -> dict[str, str]:
-    """The headings of a page, English → translated."""
-    known = entries(stem_of(path), language, root)
-    return {entry.message.english: shown(entry) for entry in known if entry.message.kind == "heading"}
+def anchors(path: Path, language: str, root: Path = ROOT) -> dict[str, str]:
+    """The anchors of a page's headings, English → translated."""
+    headings = [entry for entry in entries(stem_of(path), language, root) if entry.message.kind == "heading"]
+    return {slug(entry.message.english): slug(shown(entry)) for entry in headings}
 
 
 def is_touched(target: Path, text: str, before: str | None) -> bool:
@@ -339,9 +338,9 @@ def read_filled(path: Path) -> dict[str, str]:
         raise InvalidInput(f"{path.name} cannot be read: {error!r}.", "Give {id: translation} as JSON.") from error
 
 
-def tell_faults(stems: Iterable[str], language: str, *, complete: bool) -> int:
+def tell_faults(stems: Iterable[str], language: str) -> int:
     """Prints what is wrong with stems; returns 1 if anything is."""
-    found = [fault for stem in stems for fault in faults_of(stem, language, complete=complete)]
+    found = [fault for stem in stems for fault in faults_of(stem, language, complete=True)]
     print("\n".join(found) or f"{language}: nothing is wrong.")
     return 1 if found else 0
 
@@ -392,7 +391,7 @@ def _command(asked: argparse.Namespace) -> int:
         print("\n".join([*refused, f"{len(given) - len(names)} stored, {len(names)} refused, {left} still to do."]))
         return 1 if refused else 0
     elif asked.command == "check":
-        return tell_faults(asked.stems or whole(language), language, complete=True)
+        return tell_faults(asked.stems or whole(language), language)
     elif asked.command == "update":
         print(json.dumps(update(language), indent=1))
     elif asked.command == "make":

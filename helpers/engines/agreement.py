@@ -18,7 +18,6 @@ from helpers.backends import Backend
 from helpers.chat import Chat
 from helpers.data import stored
 from helpers.errors import InvalidInput
-from helpers.records import Reply, Turn
 
 #: The least margin, in nats, of a clear answer.
 CLEAR = 0.5
@@ -49,22 +48,6 @@ def token_agreement(reference: Sequence[int], answer: Sequence[int]) -> float:
     if shared is None:
         shared = min(len(reference), len(answer))
     return shared / longer if longer else 1.0
-
-
-def margin(chat: Chat, prompt: str, reply: Reply) -> float:
-    """The smallest lead, in nats, that a token of the greedy answer has over the next likeliest; transformers only.
-
-    The end token of a whole answer counts too.
-    """
-    import torch
-
-    backend: Any = chat.backend
-    asked = list(backend.encode([Turn("user", prompt)]).tokens)
-    end = [backend.tokenizer.eos_token_id] if reply.finish_reason == "stop" else []
-    ids = torch.tensor([asked + backend.tokenize(reply.text) + end], device=backend.model.device)
-    with torch.inference_mode():
-        best = backend.model(ids).logits[0, len(asked) - 1 : -1].float().topk(2).values
-    return float((best[:, 0] - best[:, 1]).min())
 
 
 def engine_perplexity(chat: Chat, passage: str | None = None) -> float | None:
@@ -114,25 +97,22 @@ def _drawn(backend: Any, before: list[int], token: int, *, listed: int) -> dict[
     """What is told of this token as the next one, with so many of the likeliest; empty where nothing is told of it."""
     body = {"prompt": before, "n_predict": 1, "n_probs": listed, "cache_prompt": True, "logit_bias": [[token, 1000.0]]}
     body |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-    told: list[dict[str, Any]] = backend._ask("/completion", body).get("completion_probabilities", [])
+    told: list[dict[str, Any]] = backend.request("/completion", body).get("completion_probabilities", [])
     return told[0] if told and told[0]["id"] == token else {}
 
 
 def _by_mlx(backend: Any, ids: list[int]) -> list[float]:
     import mlx.core as mx
-    from mlx import nn
 
-    logits = backend.model(mx.array([ids]))[0].astype(mx.float32)
-    likelihoods = nn.log_softmax(logits, axis=-1)
-    return [float(likelihoods[place, token]) for place, token in enumerate(ids[1:])]
+    return _chosen(backend.model(mx.array([ids]))[0].astype(mx.float32), ids)
 
 
 def _by_onnx_genai(backend: Any, ids: list[int]) -> list[float]:
     import onnxruntime_genai
 
-    parameters = onnxruntime_genai.GeneratorParams(backend._model)
+    parameters = onnxruntime_genai.GeneratorParams(backend.model)
     parameters.set_search_options(max_length=len(ids) + 1)
-    generator = onnxruntime_genai.Generator(backend._model, parameters)
+    generator = onnxruntime_genai.Generator(backend.model, parameters)
     generator.append_tokens(ids)
     return _chosen(generator.get_output("logits")[0], ids)
 

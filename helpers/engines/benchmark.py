@@ -152,7 +152,6 @@ def speed_and_quality(
         ax.errorbar(x, y, xerr=arms, fmt="none", **plots.SPREAD)
         style: dict[str, Any] = {"color": plots.colour(model), "marker": plots.marker(row["engine"]), "alpha": 0.75}
         ax.scatter(x, y, s=AREA * row["peak_memory_gib"], **style)
-        ax.annotate(str(row["precision"]), (x, y), (0, 9), textcoords="offset points", ha="center", fontsize=7.5)
     for engine in dict.fromkeys(row["engine"] for row in ran):
         ax.scatter([], [], color="#666666", marker=plots.marker(engine), label=engine)
     for gib in (0.25, 1.0):
@@ -164,6 +163,8 @@ def speed_and_quality(
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_ylim(top=ax.get_ylim()[1] + 4)
     ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 100])
+    points = [(str(row["precision"]), row["decode_tokens_per_second"], row["agreement_percent"]) for row in ran]
+    plots.name_points(ax, points, gap=7)
     return ax
 
 

@@ -81,12 +81,6 @@ def bound(model: str | ModelCard, device: str | Device, precision: str = "Q4_K",
     return anatomy.predicted_decode(read, _device(device).bandwidth)
 
 
-def largest(device: str | Device, precision: str = "Q4_K", context: int = 4096) -> ModelCard | None:
-    """The Phi with the most parameters that fits; None where none does."""
-    room = [card for card in phis() if fits(card, device, precision, context)]
-    return max(room, key=lambda card: card.parameters, default=None)
-
-
 def checked() -> list[dict[str, Any]]:
     """One row for each published rate: the bound, the rate, and the share of the bound that it reaches.
 

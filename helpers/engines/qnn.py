@@ -1,7 +1,6 @@
 """A block of a language model on Qualcomm's NPU compiler: quantized, placed, compared, and compiled for a phone.
 
     y = (silu(x·gate) ∘ (x·up))·down        silu(v) = v · sigmoid(v)
-    python -m helpers.engines.qnn           the whole experiment; the last line is JSON
 
 Qualcomm's Hexagon Tensor Processor (HTP) computes with whole numbers: every tensor is levels × scale + offset. In the
 graph a pair of nodes, QuantizeLinear and DequantizeLinear (QDQ), stands at each tensor and says so; an engine with
@@ -36,7 +35,7 @@ from numpy.typing import NDArray
 from helpers.chat import open_chat
 from helpers.data import ROOT
 from helpers.engines.agreement import text as calibration_text
-from helpers.errors import BackendUnavailable, CourseError, InvalidInput
+from helpers.errors import BackendUnavailable, InvalidInput
 
 #: Rows (tokens) that the graph takes at once: an NPU compiles for fixed shapes. Few, since an emulation is slow.
 ROWS = 8
@@ -210,7 +209,7 @@ def experiment(layers: Sequence[int] = (15, 28)) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # The model is opened here, where torch is already loaded: to import it again takes longer than all the rest.
         kept = _keep(blocks(layers), Path(folder) / "blocks.npz")
-        command = [sys.executable, "-m", "helpers.engines.qnn", "--blocks", str(kept)]
+        command = [sys.executable, "-m", "helpers.engines.qnn", str(kept)]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace"
         )
@@ -334,26 +333,10 @@ def _error(got: Matrix, wanted: Matrix) -> float:
     return float(100 * np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.engines.qnn", description="A block of a model on QNN's emulation."
-    )
-    parser.add_argument("--layers", type=int, nargs="+", default=[15, 28])
-    parser.add_argument("--blocks", type=Path, help=argparse.SUPPRESS)  # a file of `_keep`, instead of the layers
-    asked = parser.parse_args(arguments)
-    try:
-        reason = missing()
-        if reason:
-            raise BackendUnavailable(f"QNN cannot run here: {reason}.")
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            parts = _kept(asked.blocks) if asked.blocks else blocks(asked.layers)
-            print(json.dumps(_experiment(parts, Path(folder))), flush=True)
-    except CourseError as error:
-        print(error, file=sys.stderr)
-        return 1
+def main() -> int:
+    """What `experiment` starts: reads the file of blocks that it is given, prints what was found; the exit status."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        print(json.dumps(_experiment(_kept(Path(sys.argv[1])), Path(folder))), flush=True)
     return 0
 
 

@@ -149,14 +149,6 @@ def share_of_bound(rows: Sequence[dict[str, Any]], bandwidth: float, model: str 
     return found
 
 
-def median_of(rows: Sequence[dict[str, Any]], column: str, **where: Any) -> float:
-    """The median of a column over the rows that have these values."""
-    values = [row[column] for row in rows if all(row[key] == value for key, value in where.items())]
-    if not values:
-        raise InvalidInput(f"No row has {where}.")
-    return statistics.median(values)
-
-
 def _cut(chat: Chat, new_tokens: int, seconds: float) -> Reply:
     """An answer that is stopped when it takes too long; its rates count what came."""
     fresh = chat.another(reuse_prompt=False)

@@ -14,8 +14,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -219,21 +218,15 @@ def _installed(name: str) -> int:
     return total
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turns the course's errors into a row with a reason."""
-    try:
-        yield
-    except CourseError as error:
-        print(json.dumps({"reason": str(error)}), flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line: one argument, the setting as JSON."""
     given = sys.argv[1:] if arguments is None else arguments
-    with _plain_errors():
-        setting = Setting(**json.loads(given[0]))
-        print(json.dumps(asdict(setting) | run_setting(setting), ensure_ascii=False), flush=True)
+    setting = Setting(**json.loads(given[0]))
+    try:
+        row = asdict(setting) | run_setting(setting)
+    except CourseError as error:
+        row = {"reason": str(error)}
+    print(json.dumps(row, ensure_ascii=False), flush=True)
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import anatomy, machine
+from helpers import machine
 from helpers.data import FOLDER
 from helpers.errors import DamagedFile, InvalidInput
 from helpers.making import corpus, training
@@ -83,7 +83,7 @@ def tiny_moe(size: Size, *, seed: int = 0) -> Any:
         router_jitter_noise=JITTER,
     )
     config._experts_implementation = "eager"  # one expert after the other: the fastest on a processor
-    return _started(PhimoeForCausalLM, config, seed)
+    return training.begun(PhimoeForCausalLM, config, seed)
 
 
 def dense(size: Size, width: int, *, seed: int | None = 0) -> Any:
@@ -94,7 +94,7 @@ def dense(size: Size, width: int, *, seed: int | None = 0) -> Any:
     from transformers import Phi3Config, Phi3ForCausalLM
 
     config = Phi3Config(**_shape(size), intermediate_size=width, original_max_position_embeddings=CONTEXT)
-    return _started(Phi3ForCausalLM, config, seed) if seed is not None else _for_timing(Phi3ForCausalLM, config)
+    return training.begun(Phi3ForCausalLM, config, seed) if seed is not None else _for_timing(Phi3ForCausalLM, config)
 
 
 def contenders(size: Size, *, seed: int = 0) -> dict[str, Any]:
@@ -172,25 +172,6 @@ def held_out(model: Any, ids: Mapping[str, torch.Tensor], *, rows: int = 32, len
     return {**losses, "mean": sum(losses.values()) / len(losses)}
 
 
-def curves(runs: Iterable[Mapping[str, Any]], loss: str = "mean") -> list[dict[str, Any]]:
-    """One row a model and look: `loss` over the seeds with `low` and `high`, against tokens, FLOPs and seconds.
-
-    A FLOP is one addition or multiplication; training takes six a token for every active parameter.
-    """
-    groups: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for run in runs:
-        for point in run["points"]:
-            flops = anatomy.training_flops(run["active"], point["tokens"])
-            groups.setdefault((run["name"], point["tokens"]), []).append({**point, "flops": flops})
-    rows = []
-    for (name, tokens), points in groups.items():
-        losses = [point[loss] for point in points]
-        seconds = sum(point["seconds"] for point in points) / len(points)
-        row = {"model": name, "tokens": tokens, "flops": points[0]["flops"], "seconds": seconds}
-        rows.append(row | {"loss": sum(losses) / len(losses), "low": min(losses), "high": max(losses)})
-    return rows
-
-
 def ratios(runs: Iterable[Mapping[str, Any]], one: str, other: str, loss: str = "mean") -> list[float]:
     """For each seed that both have: the last held-out loss of `one` ÷ that of `other`. Below 1, `one` is better."""
     last = {(run["name"], run["seed"]): run["points"][-1][loss] for run in runs}
@@ -214,31 +195,7 @@ def seconds_per_token(model: Any, ids: torch.Tensor, *, warm: int = 4) -> list[f
 
 
 def _shape(size: Size) -> dict[str, Any]:
-    return {
-        "vocab_size": size.vocabulary,
-        "hidden_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads,
-        "max_position_embeddings": CONTEXT,
-        "tie_word_embeddings": True,
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-
-
-def _started(model_class: Any, config: Any, seed: int) -> Any:
-    """The model with random weights, each matrix of a layer by the width of what it reads."""
-    import torch
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = model_class(config)
-        for name, weight in model.named_parameters():
-            if ".layers." in name and weight.ndim > 1:
-                torch.nn.init.normal_(weight, std=0.5 / weight.shape[-1] ** 0.5)
-    return model
+    return training.small_shape(size.vocabulary, size.hidden, size.layers, size.heads)
 
 
 def _for_timing(model_class: Any, config: Any) -> Any:

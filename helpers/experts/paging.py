@@ -7,7 +7,6 @@ last bit; what is saved in memory is paid for in reading.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,6 @@ class Pager:
     reads: int = 0
     hits: int = 0
     bytes_read: int = 0
-    seconds: float = 0.0
     _kept: dict[int, OrderedDict[int, Expert]] = field(default_factory=dict, repr=False)
 
     def expert(self, layer: int, number: int) -> Expert:
@@ -57,10 +55,8 @@ class Pager:
         """Empties the memory and sets all counts to zero."""
         self._kept.clear()
         self.reads = self.hits = self.bytes_read = 0
-        self.seconds = 0.0
 
     def _read(self, layer: int, number: int) -> Expert:
-        began = time.perf_counter()
         names = _names(layer, number)
         try:
             with safe_open(self.file, framework="pt") as file:
@@ -71,7 +67,6 @@ class Pager:
                 f"Expert {number} of layer {layer} cannot be read from {self.file.name}.",
                 "Open the model again and page its experts out anew.",
             ) from error
-        self.seconds += time.perf_counter() - began
         self.reads += 1
         self.bytes_read += _bytes(expert)
         return expert

@@ -1,6 +1,6 @@
 """The process in which a model's code is tried: reads a request, calls the function, writes what came back.
 
-    python -I -S -B coding_child.py < request.json > results.jsonl
+    python -I -S -B coding_child.py < request.json > results.json
 
 The request has `code`, `function`, the `arguments` of each call, and the limits. The expected values are not in it:
 they stay with the process that compares, so that code which writes results of its own gains nothing.

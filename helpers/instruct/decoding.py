@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
 
 Numbers: TypeAlias = NDArray[np.float64]
 #: What the reader sees who cannot move the sliders.
-POSITIONS = (
-    Sampling(temperature=1.0),
-    Sampling(temperature=0.5),
-    Sampling(temperature=2.0),
-    Sampling(temperature=1.0, top_k=3),
-    Sampling(temperature=1.0, top_p=0.7),
-    Sampling(temperature=1.0, repetition_penalty=1.5),
-)
+POSITIONS = {
+    "temperature 1": Sampling(temperature=1.0),
+    "temperature 0.5": Sampling(temperature=0.5),
+    "temperature 2": Sampling(temperature=2.0),
+    "top k 3": Sampling(temperature=1.0, top_k=3),
+    "top p 0.7": Sampling(temperature=1.0, top_p=0.7),
+    "repetition penalty 1.5": Sampling(temperature=1.0, repetition_penalty=1.5),
+}
 BEFORE, AFTER = "#8C8C8C", "#0072B2"
 
 
@@ -226,11 +225,10 @@ def positions(logits: Any, decode: Callable[[int], str], seen: Iterable[int] = (
     """A figure of the six positions side by side, for those who have no sliders."""
     seen = tuple(seen)
     figure = _figure(9, 5)
-    for ax, position in zip(figure.subplots(2, 3, sharex=True).flat, POSITIONS, strict=True):
+    for ax, (name, position) in zip(figure.subplots(2, 3, sharex=True).flat, POSITIONS.items(), strict=True):
         table = candidates(logits, decode, position, seen, rows=rows)
         plot_candidates(table, ax=ax)
-        moved = ", ".join(f"{name.replace('_', ' ')} {getattr(position, name):g}" for name in _moved(position))
-        ax.set_title(f"{moved}\n{describe_position(logits, position, seen)}", fontsize=8)
+        ax.set_title(f"{name}\n{describe_position(logits, position, seen)}", fontsize=8)
         ax.set(xlabel="", xlim=(0, None))
     figure.supxlabel("probability of the next token: grey the model's own, blue after the option", fontsize=8)
     return figure
@@ -284,13 +282,6 @@ def describe_position(logits: Any, sampling: Sampling, seen: Iterable[int] = ())
     probabilities = distribution(logits, sampling, seen)
     left = int((probabilities > 0).sum())
     return f"{left:,} token{'s' * (left > 1)} left, {entropy_bits(probabilities):.1f} bits"
-
-
-def _moved(position: Sampling) -> list[str]:
-    """The option that a position is about: what differs from plain sampling, else the temperature."""
-    plain = replace(Sampling(), temperature=1.0)
-    moved = [name for name in Sampling.__slots__ if getattr(position, name) != getattr(plain, name)]
-    return moved or ["temperature"]
 
 
 def _png(figure: Figure) -> bytes:

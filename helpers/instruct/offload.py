@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import catalog, machine
+from helpers import machine
 from helpers.backends.transformers import PRECISION_BYTES, Engine
 from helpers.chat import DEFAULT_CONTEXT, Chat, sampling_of
 from helpers.errors import InvalidInput, NotEnoughMemory
@@ -38,7 +38,7 @@ def open_offloaded(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    card = local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(str(model))
+    card = local.card_of(model)
     source, precision = sources.folder(card), precision or machine.precision()
     options = sampling_of(Sampling(), sampling)
     if precision not in PRECISION_BYTES:

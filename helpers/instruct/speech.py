@@ -86,7 +86,10 @@ ENGINES: dict[str, Callable[[str, str], list[str]]] = {
 
 
 def engine(language: str = "en") -> str | None:
-    """The name of the first engine here that can be asked for the language; None where there is none."""
+    """The name of the first engine here that reads the language; None where there is none.
+
+    macOS and Windows read any text in the voice that the system is set to.
+    """
     return next((name for name in ENGINES if _is_here(name, language)), None)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import InvalidInput
+from helpers.making.batched import batched_texts
 from helpers.making.dates import DateExample
 from helpers.making.training import Batch, BatchAt
 
@@ -95,66 +96,46 @@ def example_batches(tokenizer: Any, examples: Sequence[DateExample], *, rows: in
 
 def answered(tokenizer: Any, examples: Sequence[DateExample]) -> Batch:
     """Prompts with their answers, padded on the left so that all answers stand in the last 11 columns."""
-    answers = [[*_ids(tokenizer, e.iso), tokenizer.eos_token_id] for e in examples]
-    if {len(ids) for ids in answers} != {ANSWER_TOKENS}:
+    batch = completed(tokenizer, [(DATE_PROMPT.format(text=e.text), e.iso) for e in examples])
+    if (batch["labels"] != -100).sum() != ANSWER_TOKENS * len(examples):
         raise InvalidInput("An answer is not a date in ISO form.", "Write it as in 1987-03-05.")
-    return _padded(tokenizer, [_prompt(tokenizer, e.text) + a for e, a in zip(examples, answers, strict=True)])
+    return batch
+
+
+def completed(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> Batch:
+    """Prompts with their answers and an end, padded on the left; `labels` are the answers alone, -100 all else."""
+    import torch
+
+    prompts, answers = (
+        tokenizer(list(texts), add_special_tokens=False)["input_ids"] for texts in zip(*pairs, strict=True)
+    )
+    rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers, strict=True)]
+    batch = dict(tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt"))
+    ends = batch["input_ids"].shape[1] - torch.tensor([[len(answer) + 1] for answer in answers])
+    return batch | {"labels": batch["input_ids"].where(torch.arange(batch["input_ids"].shape[1]) >= ends, -100)}
 
 
 def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
     """The mean surprise over the answers alone: the model need not learn how people write."""
     import torch
 
-    read = {name: tensor[:, :-1] for name, tensor in batch.items()}  # nothing is asked after the last token
-    # Logits of the whole vocabulary are needed only where an answer token is predicted. Given as places, not as a
+    labels = batch["labels"][:, 1:]
+    # Logits of the whole vocabulary are dear: only where an answer's token is predicted. Given as places, not as a
     # slice: of a slice torch multiplies each row by itself, which takes several times as long.
-    logits = model(**read, logits_to_keep=torch.arange(-ANSWER_TOKENS, 0), use_cache=False).logits
-    wanted = batch["input_ids"][:, -ANSWER_TOKENS:]
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten())
+    places = (labels != -100).any(dim=0).nonzero().flatten()
+    read = {name: tensor[:, :-1] for name, tensor in batch.items() if name != "labels"}
+    logits = model(**read, logits_to_keep=places, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels[:, places].flatten())
 
 
 def greedy_answers(model: Any, tokenizer: Any, texts: Sequence[str], *, rows: int = 50) -> list[str]:
     """What the model writes for each text, greedily; texts of similar length are read together, to save padding."""
-    import torch
-
-    prompts = [_prompt(tokenizer, text) for text in texts]
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    written = [""] * len(prompts)
-    model.eval()
-    with _merged(model), torch.inference_mode(), _quiet():
-        for start in range(0, len(order), rows):
-            numbers = order[start : start + rows]
-            batch = _padded(tokenizer, [prompts[number] for number in numbers])
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            ids = model.generate(
-                **batch,
-                logits_to_keep=torch.tensor([-1]),  # a place and no slice, as in `answer_loss`
-                max_new_tokens=ANSWER_TOKENS,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            new = ids[:, batch["input_ids"].shape[1] :]
-            for number, text in zip(numbers, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
-                written[number] = text.strip()
-    return written
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _prompt(tokenizer: Any, text: str) -> list[int]:
-    return _ids(tokenizer, DATE_PROMPT.format(text=text))
-
-
-def _padded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> Batch:
-    import torch
-
-    longest = max(map(len, rows))
-    ids = [[tokenizer.pad_token_id] * (longest - len(row)) + list(row) for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    prompts = [DATE_PROMPT.format(text=texts[number]) for number in order]
+    with _merged(model), _quiet():
+        found = batched_texts(model, tokenizer, prompts, longest=ANSWER_TOKENS, rows=rows)
+    written = dict(zip(order, found, strict=True))
+    return [written[number][0].strip() for number in range(len(texts))]
 
 
 @contextmanager

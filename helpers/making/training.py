@@ -118,32 +118,44 @@ def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, 
 
 def tiny_phi(size: str, vocabulary: int, *, seed: int = 0) -> Any:
     """A `Phi3ForCausalLM`, the class of Phi-3.5-mini, of another size and with random weights."""
-    import torch
     from transformers import Phi3Config, Phi3ForCausalLM
 
     if size not in SIZES:
         raise InvalidInput(f"There is no size {size!r}.", f"Choose one of {', '.join(SIZES)}.")
     hidden, layers, ffn, heads = SIZES[size]
-    config = Phi3Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        intermediate_size=ffn,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=CONTEXT,
-        original_max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+    shape = small_shape(vocabulary, hidden, layers, heads)
+    config = Phi3Config(**shape, intermediate_size=ffn, original_max_position_embeddings=CONTEXT)
+    return begun(Phi3ForCausalLM, config, seed)
+
+
+def small_shape(vocabulary: int, hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    """What the configs of the course's small models, dense ones and mixtures, have in common."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+
+
+def begun(model_class: Any, config: Any, seed: int) -> Any:
+    """The model with random weights, each matrix of a layer by the width of what it reads.
+
+    So a wide layer starts no louder than a narrow one.
+    """
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Phi3ForCausalLM(config)
+        model = model_class(config)
         for matrix in _layer_matrices(model):
-            # By the width of what it reads, so that a wide layer starts no louder than a narrow one.
-            torch.nn.init.normal_(matrix, std=0.5 / matrix.shape[1] ** 0.5)
+            torch.nn.init.normal_(matrix, std=0.5 / matrix.shape[-1] ** 0.5)
     return model
 
 

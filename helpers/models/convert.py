@@ -14,7 +14,6 @@ import mmap
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +34,11 @@ NUMBERS_AT_ONCE = 4_000_000
 UNPACKING_BYTES = 600_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """How a kind of model is called in transformers, and what llama.cpp changed of its weights.
-
-    `interleaved` names the matrices whose rows llama.cpp puts in another order, since its rotary embedding turns
-    neighbouring numbers and that of transformers the two halves of a head.
-    """
-
-    name: str
-    interleaved: tuple[str, ...] = ()
-
-
-CONVERTIBLE = {"llama": Family("Llama", ("attn_q", "attn_k")), "qwen2": Family("Qwen2")}
+#: The kinds of models that are converted, and how transformers calls them.
+CONVERTIBLE = {"llama": "Llama", "qwen2": "Qwen2"}
+#: The matrices whose rows llama.cpp puts in another order, since its rotary embedding turns neighbouring numbers and
+#: that of transformers the two halves of a head.
+INTERLEAVED = {"llama": ("attn_q", "attn_k")}
 #: What llama.cpp calls the parts of a model, and what transformers calls them, in both families.
 OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 INSIDE = {
@@ -90,7 +81,7 @@ def _config(head: Head, context: int) -> Any:
             "Open it with backend='llamacpp'.",
         )
     value = {key.removeprefix(f"{kind}."): value for key, value in head.values.items()}
-    name, heads = CONVERTIBLE[kind].name, value["attention.head_count"]
+    name, heads = CONVERTIBLE[kind], value["attention.head_count"]
     config = getattr(transformers, f"{name}Config")(
         architectures=[f"{name}ForCausalLM"],
         vocab_size=head.counts["tokenizer.ggml.tokens"],
@@ -173,7 +164,7 @@ def _unpacked(source: Path, head: Head, name: str) -> Any:
         numbers[start : start + len(piece)] = torch.from_numpy(_numbers(piece, tensor))
         start += len(piece)
     architecture, part = head.values["general.architecture"], name.split(".")[-2]
-    if part in CONVERTIBLE[architecture].interleaved:
+    if part in INTERLEAVED.get(architecture, ()):
         which = "head_count_kv" if part == "attn_k" else "head_count"
         heads = head.values[f"{architecture}.attention.{which}"]
         numbers = numbers.reshape(heads, -1, 2, width).transpose(1, 2)

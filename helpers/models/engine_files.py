@@ -2,10 +2,9 @@
 
 ONNX Runtime GenAI opens a folder with an ONNX graph, which its builder writes from a transformers folder; int4 and int8
 weights are rounded on the way. OpenVINO GenAI reads a GGUF file itself, but takes seconds to unpack it and to compile
-the graph for this processor; both results are kept. Each folder has a manifest of hashes: a damaged one is made again.
-
-
-From a transformers folder to the folder that MLX loads: tensors in its layout, in bf16 or quantized, made once."""
+the graph for this processor; both results are kept. MLX loads a folder of tensors in its own layout, in bf16 or
+quantized. Each folder has a manifest of hashes: a damaged one is made again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from helpers.errors import BackendUnavailable, DamagedFile, NotEnoughDisk
 from helpers.machine import require_memory
-from helpers.models import convert, files, gguf_head, sources
+from helpers.models import convert, gguf_head, sources
 from helpers.models.files import home, make_once, remove
 from helpers.records import ModelCard
 
@@ -39,7 +38,9 @@ OPENVINO_READS = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K")
 OPENVINO_OPTIONS = {"ATTENTION_BACKEND": "SDPA", "INFERENCE_PRECISION_HINT": "f32"}
 #: Bytes of memory that the builder takes for each weight, measured; and what it takes for any model.
 BUILDER_BYTES, BUILDER_BASE = 10, 500_000_000
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+#: Bits of one weight for MLX; those below 16 are integers in groups that share a scale and an offset of 16 bits each.
+EXPORT_BITS = {"bf16": 16.0, "int8": 8.5, "int4": 4.5}
+GROUP = 64
 
 
 def onnx(card: ModelCard, precision: str) -> Path:
@@ -177,7 +178,7 @@ def _unpack_for_openvino(card: ModelCard, source: Path, part: Path, made_from: s
     _readable_by_openvino(source, copy)
     try:
         with tqdm(total=3, desc=f"{card.title} → OpenVINO", unit="step", leave=False) as bar:
-            _tokenizer_into(card, source, part)
+            convert.tokenizer_to_folder(source, part)  # OpenVINO's own reading lacks what the course mends
             bar.update()
             openvino_genai.LLMPipeline(str(copy), "CPU", enable_save_ov_model=True, **OPENVINO_OPTIONS)
             copy.unlink()
@@ -206,41 +207,25 @@ def _readable_by_openvino(source: Path, copy: Path) -> None:
     convert.rewrite(source, copy, lambda _, t: Kind(t.kind) if t.kind in reads else Kind.Q8_0, "MOSTLY_Q8_0")
 
 
-def _tokenizer_into(card: ModelCard, source: Path, part: Path) -> None:
-    """OpenVINO's own reading of the tokenizer lacks what the course mends, so the mended one comes along."""
-    if not card.embedded:
-        convert.tokenizer_to_folder(source, part)
-        return
-    folder = sources.folder(card)
-    for name in _TOKENIZER:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, part / name)
-
-
 def reason(error: Exception) -> str:
     """The last line of what an engine says of its failure; the lines before it name places in its own sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "it gave no reason"
 
 
-#: Bits of one weight; those below 16 are integers in groups that share a scale and an offset of 16 bits each.
-EXPORT_BITS = {"bf16": 16.0, "int8": 8.5, "int4": 4.5}
-GROUP = 64
-
-
 def converted(card: ModelCard, source: Path, precision: str) -> Path:
     """The folder of MLX weights, made from a transformers folder when it is not here yet or is damaged."""
-    origin = _origin(source)
-    return files.make_once(
-        files.home() / f"{card.name}-mlx-{precision}",
-        lambda part: _convert(source, part, precision, card.title, origin),
-        lambda made: convert.is_whole(made, source_sha256=origin),
+    made_from = _key(_folder_state(source))
+    return make_once(
+        _place(card, f"mlx-{precision}"),
+        lambda part: _convert(source, part, precision, card.title, made_from),
+        lambda made: convert.is_whole(made, source_sha256=made_from),
         size=int(card.numbers * EXPORT_BITS[precision] / 8),
         what=f"{card.title} for MLX in {precision}",
     )
 
 
-def _convert(source: Path, folder: Path, precision: str, title: str, origin: str) -> None:
+def _convert(source: Path, folder: Path, precision: str, title: str, made_from: str) -> None:
     import mlx.core as mx
     import mlx.nn as nn
     from mlx_lm.utils import load_model, save_config, save_model
@@ -259,12 +244,5 @@ def _convert(source: Path, folder: Path, precision: str, title: str, origin: str
         progress.update()
         save_model(folder, model)
         save_config(config, folder / "config.json")
-        convert.write_manifest(folder, source_sha256=origin)
+        convert.write_manifest(folder, source_sha256=made_from)
         progress.update()
-
-
-def _origin(source: Path) -> str:
-    """What tells one folder's weights from another's, and from a later training in the same place."""
-    stats = [(file.name, file.stat()) for file in sorted(source.iterdir()) if file.suffix in (".safetensors", ".json")]
-    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return sha256(repr(facts).encode()).hexdigest()

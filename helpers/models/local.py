@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from helpers import catalog
 from helpers.errors import BackendUnavailable, DamagedFile, InvalidInput
 from helpers.models import gguf_head
 from helpers.records import ModelCard, Shape
@@ -21,6 +22,11 @@ def is_path(model: str | Path) -> bool:
     text = str(model)
     placed = text.startswith((".", "/", "~")) or "\\" in text or text[1:3] == ":/"  # a drive of Windows
     return isinstance(model, Path) or text.endswith(".gguf") or placed
+
+
+def card_of(model: str | Path) -> ModelCard:
+    """The card of a model by its name in the catalog, or of one on this disk by its path."""
+    return card_of_path(Path(model)) if is_path(model) else catalog.card(str(model))
 
 
 def card_of_path(path: Path) -> ModelCard:

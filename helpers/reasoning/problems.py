@@ -1,6 +1,6 @@
 """Sums in words whose answers are computed, not written down: as many as are wanted, and nobody has seen them.
 
-    problem = problems("test", count=60)[0]
+    problem = word_sums("test", count=60)[0]
     problem.question, problem.answer
 
 A template in data/word_sums.json is a text with blanks and the sum that answers it. Numbers are drawn by a seed until

@@ -20,7 +20,7 @@ from helpers.reasoning.problems import WordSum, word_sums
 from helpers.reasoning.rewards import CLOSE, OPEN
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 #: What the model is shown; short, since a step of training reads it many times.
 SUM_PROMPT = "Sum: {question}\n"
@@ -55,34 +55,10 @@ def worked_batches(tokenizer: Any, problems: Sequence[WordSum], *, rows: int = R
         raise InvalidInput("There are no problems to warm up on.", "Give one or more, and one or more a batch.")
 
     def batch_at(step: int) -> Batch:
-        import torch
-
         batch = [problems[n % len(problems)] for n in range(step * rows, (step + 1) * rows)]
-        prompts = [_ids(tokenizer, asked(tokenizer, one.question)) for one in batch]
-        answers = [[*_ids(tokenizer, worked(one)), tokenizer.eos_token_id] for one in batch]
-        longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-        lines = [
-            ([tokenizer.pad_token_id] * (longest - len(p) - len(a)) + p + a, len(p) + len(a), len(a))
-            for p, a in zip(prompts, answers, strict=True)
-        ]
-        return {
-            "input_ids": torch.tensor([ids for ids, _, _ in lines]),
-            "attention_mask": torch.tensor([[0] * (longest - whole) + [1] * whole for _, whole, _ in lines]),
-            "labels": torch.tensor([[-100] * (longest - end) + ids[longest - end :] for ids, _, end in lines]),
-        }
+        return finetuning.completed(tokenizer, [(asked(tokenizer, one.question), worked(one)) for one in batch])
 
     return batch_at
-
-
-def worked_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """The mean surprise over the tokens of the answers alone."""
-    import torch
-
-    labels = batch["labels"][:, 1:]
-    places = (labels != -100).any(dim=0).nonzero().flatten()  # logits of the whole vocabulary are dear: only these
-    read = {name: tensor[:, :-1] for name, tensor in batch.items() if name != "labels"}
-    logits = model(**read, logits_to_keep=places, use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels[:, places].flatten())
 
 
 def upper_adapter(model: Any, *, seed: int = 0) -> Any:
@@ -101,10 +77,5 @@ def warmed(*, seed: int = 0, steps: int = STEPS) -> tuple[Any, Any, list[LossRow
     if steps < 1:
         return adapted, tokenizer, []
     batches = worked_batches(tokenizer, word_sums("train", count=EXAMPLES, seed=WARM_SEED + seed))
-    rows = training.train(adapted, batches, steps=steps, peak=PEAK, loss=worked_loss, label="warm-up")
+    rows = training.train(adapted, batches, steps=steps, peak=PEAK, loss=finetuning.answer_loss, label="warm-up")
     return adapted, tokenizer, rows
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

@@ -1,4 +1,4 @@
-"""The same problem asked in three ways, one at a time or many at once, and what came of each.
+"""The same problem asked in three ways, many at once, and what came of each.
 
     at once        one number and nothing else
     step by step   words first, then a line with the answer, as two examples show it (Wei et al. 2022)
@@ -16,7 +16,6 @@ from fractions import Fraction
 from typing import Any
 
 from helpers.backends.remote import Route, fetch
-from helpers.chat import Chat
 from helpers.errors import InvalidInput
 from helpers.reasoning.answers import read_number
 from helpers.reasoning.problems import WordSum
@@ -95,13 +94,6 @@ def number_of(text: str, way: str, *, cut: bool = False) -> Fraction | None:
         return reckon(text) if way == "program" else read_number(text)
     except InvalidInput:
         return None
-
-
-def attempt(chat: Chat, problem: WordSum, way: str) -> Attempt:
-    """One answer, greedily; the chat is left as it was."""
-    *before, asked = wording(problem, way)
-    reply = chat.another(history=before).say(asked.text, max_new_tokens=WAYS_TO_ASK[way].cap)
-    return _judged(problem, way, 0, reply.text, reply.new_tokens, cut=reply.finish_reason == "length")
 
 
 def attempts(

@@ -23,13 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from helpers import catalog, machine
+from helpers import machine
 from helpers.backends.providers import announce, withdraw
 from helpers.backends.remote import Key, Route, fetch
 from helpers.data import ROOT
 from helpers.errors import BackendUnavailable, CourseError, InvalidInput, Unreachable
 from helpers.models import local, sources
-from helpers.records import ModelCard
 
 #: A large model takes its time to load.
 START_SECONDS = 180.0
@@ -149,14 +148,9 @@ def serve(
     return Server(process, config, _ready(process, progress), keys)
 
 
-def card_of(model: str) -> ModelCard:
-    """The card of a model of the catalog, or of a file."""
-    return local.card_of_path(Path(model)) if local.is_path(model) else catalog.card(model)
-
-
 def _found(model: str) -> dict[str, str]:
     """A model's name, and the file that is served of it."""
-    path = sources.gguf(card := card_of(model))
+    path = sources.gguf(card := local.card_of(model))
     machine.require_memory(path.stat().st_size, card.title)
     return {"name": card.name, "path": str(path), "asked": model}
 

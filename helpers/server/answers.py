@@ -78,7 +78,8 @@ class Completions:
             self.calls[place] += 1
         end = pieces[-1].end
         self.ends += [end] if end else []
-        finish = end and finish_of(end, calls=self.calls[place] > 0)
+        called = "tool_calls" if self.calls[place] else "stop"
+        finish = end and ("length" if end["stop_type"] == "limit" else called)
         choice: dict[str, Any] = {"index": place, "logprobs": self._logprobs(pieces), "finish_reason": finish}
         if not self.chat:
             return choice | {"text": text}
@@ -106,11 +107,6 @@ def _logprob(token: Any) -> dict[str, Any]:
     plain = {key: token[key] for key in ("token", "logprob", "bytes")}
     tops = [{key: top[key] for key in plain} for top in token.get("top_logprobs", [])]
     return plain | {"top_logprobs": tops}
-
-
-def finish_of(end: Any, *, calls: bool) -> str:
-    """Why an answer ended, in OpenAI's words."""
-    return "length" if end["stop_type"] == "limit" else "tool_calls" if calls else "stop"
 
 
 class Responses:

@@ -30,8 +30,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helpers.errors import CourseError
-from helpers.models import embeddings
-from helpers.server import answers, bodies, card_of, lines
+from helpers.models import embeddings, local
+from helpers.server import answers, bodies, lines
 from helpers.server.answers import Refused
 from helpers.server.bodies import Body, ChatBody, EmbeddingBody, ResponseBody, TextBody
 from helpers.server.slots import LlamaServer, Slots, as_options
@@ -87,7 +87,7 @@ class Gate:
 
     def __init__(self, models: dict[str, Slots], config: dict[str, Any]) -> None:
         self.models, self.run = models, config["run"]
-        self.cards = {model["name"]: card_of(model["asked"]) for model in config["models"]}
+        self.cards = {model["name"]: local.card_of(model["asked"]) for model in config["models"]}
         self.delay: float = config["latency_seconds"]
         self.most_new_tokens: int = config["most_new_tokens"] or sys.maxsize
         self.guests = {guest.pop("digest"): Account(**guest) for guest in config["guests"]}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import ExitStack
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
+import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from helpers.errors import Unreachable
 from helpers.server.answers import Refused
 
 #: The seconds that a request's head may take to come.
@@ -38,6 +41,33 @@ def bound_socket(host: str, port: int) -> socket.socket:
         one.close()
         raise
     return one
+
+
+def loopback_socket(port: int) -> socket.socket:
+    """A socket that only this machine reaches; `port` 0 takes a free one, and one that is taken is `Unreachable`."""
+    try:
+        return bound_socket("127.0.0.1", port)
+    except OSError as error:
+        raise Unreachable(f"Port {port} of this machine is taken.", "Leave port out for a free one.") from error
+
+
+@contextmanager
+def served(config: uvicorn.Config, sock: socket.socket) -> Iterator[None]:
+    """Serves on a bound socket for as long as the block runs, in a thread of this process."""
+    running = uvicorn.Server(config)
+
+    def run() -> None:
+        # A server that cannot begin leaves by SystemExit; nobody is then to wait in the socket's queue for ever.
+        with sock, suppress(SystemExit):
+            running.run(sockets=[sock])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 async def bounded_body(request: Request, most: int | None = None, seconds: float | None = None) -> bytes:

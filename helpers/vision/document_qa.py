@@ -91,16 +91,12 @@ def by_model(chat: Chat, *, conversation: bool = False) -> Road:
     return answer
 
 
-def either(first: Road, second: Road) -> Road:
-    """The road that takes the `second` only where the `first` has no answer."""
-    return lambda page, document, question: first(page, document, question) or second(page, document, question)
-
-
 def end_to_end(chat: Chat) -> Road:
     """The road of a model that sees: the picture and the question go to `chat`, and no OCR result does."""
 
-    def answer(page: Page, document: DrawnPage, question: PageQuestion) -> str:
-        return _see(chat, document, question)
+    def answer(_: Page, document: DrawnPage, question: PageQuestion) -> str:
+        asked = f"{question.text} {BRIEFLY}"
+        return chat.another().say(asked, images=[document.image], max_new_tokens=24).text.strip()
 
     return answer
 
@@ -110,10 +106,7 @@ def ask_page(chat: Chat, document: DrawnPage, most: int | None = None) -> pd.Dat
 
     `most` asks only so many, the first ones.
     """
-    import pandas as pd
-
-    asked = document.questions[:most]
-    return pd.DataFrame([_row("end to end", document, one, _see(chat, document, one)) for one in asked])
+    return scored({"end to end": end_to_end(chat)}, [document], most, pages=[Page(())])
 
 
 def scored(
@@ -134,7 +127,10 @@ def scored(
         page = read_text(document.image) if known is None else next(known)
         for name, answer in roads.items():
             for question in document.questions[:most]:
-                rows.append(_row(name, document, question, answer(page, document, question)))
+                reply = answer(page, document, question)
+                row = {"road": name, "kind": document.kind, "form": question.form, "wording": question.wording}
+                row |= {"question": question.text, "answer": question.answer, "reply": reply}
+                rows.append(row | {"right": is_right(reply, question, document)})
     return pd.DataFrame(rows)
 
 
@@ -148,19 +144,6 @@ def is_right(reply: str, question: PageQuestion, document: DrawnPage) -> bool:
         return {number for number in NUMBER.findall(reply)} == {question.answer}
     labels = {row[0].lower() for row in document.cells}
     return labels & _words(reply) == {question.answer.lower()}
-
-
-def _see(chat: Chat, document: DrawnPage, question: PageQuestion) -> str:
-    asked = f"{question.text} {BRIEFLY}"
-    return chat.another().say(asked, images=[document.image], max_new_tokens=24).text.strip()
-
-
-def _row(road: str, document: DrawnPage, question: PageQuestion, reply: str) -> dict[str, object]:
-    return {
-        **{"road": road, "kind": document.kind, "form": question.form, "wording": question.wording},
-        **{"question": question.text, "answer": question.answer, "reply": reply},
-        "right": is_right(reply, question, document),
-    }
 
 
 def _in_columns(row: Sequence[Line], columns: Sequence[float]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ PLACES = ("Lund", "Bergen", "Turku", "Aarhus", "Leeds", "Ghent")
 INVOICE_MONTHS = ("January", "March", "April", "June", "August", "October")
 GOODS = ("Bread", "Milk", "Coffee", "Apples", "Butter", "Cheese", "Honey", "Rice")
 PRODUCTS = ("Lamp", "Chair", "Desk", "Clock", "Mirror", "Shelf", "Carpet", "Stool")
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
 #: How a question about a column is asked in other words.
 IN_OTHER_WORDS = {
     "Stock": "How many of the {} are left?",
@@ -100,7 +100,7 @@ class DrawnPage:
         return "bar chart" if self.kind.endswith("chart") else self.kind
 
     def __repr__(self) -> str:
-        return f"Document({self.kind!r}, {self.image.width} × {self.image.height} px, {len(self.questions)} questions)"
+        return f"DrawnPage({self.kind!r}, {self.image.width} × {self.image.height} px, {len(self.questions)} questions)"
 
 
 def text_page(seed: int = 0, sizes: Sequence[int] = (12, 16, 20, 28)) -> DrawnPage:
@@ -153,8 +153,7 @@ def receipt(seed: int = 0, size: int = 18) -> DrawnPage:
 def bar_chart(seed: int = 0, *, labelled: bool = True) -> DrawnPage:
     """Visitors on five days. Only a labelled chart prints its values; in a bare one the heights alone tell them."""
     draw = random.Random(seed)
-    days = DAYS[: len(DAYS) - 1]
-    visitors = dict(zip(days, draw.sample(range(12, 98), len(days)), strict=True))
+    visitors = dict(zip(DAYS, draw.sample(range(12, 98), len(DAYS)), strict=True))
     with _drawing(5.2, 3.4) as figure:
         axes = figure.add_subplot()
         bars = axes.bar(list(visitors), list(visitors.values()), color="#56B4E9")
@@ -164,7 +163,7 @@ def bar_chart(seed: int = 0, *, labelled: bool = True) -> DrawnPage:
             axes.bar_label(bars)
         image = _image(figure)
     day, most, least = (
-        draw.choice(days),
+        draw.choice(DAYS),
         max(visitors, key=visitors.__getitem__),
         min(visitors, key=visitors.__getitem__),
     )

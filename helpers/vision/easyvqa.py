@@ -17,7 +17,6 @@ from helpers.errors import InvalidInput
 Split = Literal["train", "test"]
 #: The shape and the colour of each image, by its number.
 Labels = Mapping[int, tuple[str, str]]
-QUESTION_KINDS = ("shape", "colour", "yes/no")
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 IMAGE_ORDINALS = ("first", "second", "third", "fourth")
@@ -125,32 +124,24 @@ def _ask(kind: str, images: tuple[int, ...], known: Labels, draw: random.Random)
     word = ("shape", "color")[which]
     values = [known[i][which] for i in images]
     if kind == "same":
-        return Question(images, f"do all images have the same {word}?", _yes(len(set(values)) == 1), kind)
+        return Question(images, f"do all images have the same {word}?", "yes" if len(set(values)) == 1 else "no", kind)
     if kind == "one of them":
         place = draw.randrange(len(images))
         return Question(images, f"what is the {word} in the {IMAGE_ORDINALS[place]} image?", values[place], kind)
     # Mostly of something that is there: a word at random would nearly always be absent.
     wanted = draw.choice(values) if draw.random() < 0.8 else draw.choice((SHAPES, COLOURS)[which])
-    thing = f"{_article(wanted)} {wanted}" if which == 0 else wanted
+    thing = f"the {wanted}" if which == 0 else f"a {wanted} shape"
     if kind == "how many":
         plural = f"are {wanted}s" if which == 0 else f"are {wanted}"
         return Question(images, f"how many of the shapes {plural}?", str(values.count(wanted)), kind)
     if values.count(wanted) > 1:
         return None
     answer = IMAGE_ORDINALS[values.index(wanted)] if wanted in values else "none"
-    return Question(images, f"which image has {thing if which == 0 else f'a {thing} shape'}?", answer, kind)
+    return Question(images, f"which image has {thing}?", answer, kind)
 
 
 def _kind(answer: str) -> str:
     return "shape" if answer in SHAPES else "colour" if answer in COLOURS else "yes/no"
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "no"
-
-
-def _article(word: str) -> str:
-    return "the" if word in SHAPES else "a"
 
 
 @cache

@@ -120,11 +120,11 @@ def any_number(*x: int) -> None:
     """Takes many."""
 
 
-def unreadable(x: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+def unreadable(x: Nowhere) -> None:  # noqa: F821
     """Takes what is not there."""
 
 
-def wrong_default(x: int = "one") -> None:  # type: ignore[assignment]
+def wrong_default(x: int = "one") -> None:
     """Has a default of another type."""
 
 

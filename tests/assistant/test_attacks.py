@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from helpers import catalog
 from helpers.assistant.attacks import (
     ATTACK_WAYS,
     Attack,
@@ -20,23 +17,14 @@ from helpers.assistant.attacks import (
 )
 from helpers.assistant.orders import THE_SHOP, OrderBook, Person
 from helpers.errors import InvalidInput
-from talk import Scripted, fresh
+from talk import call, scripted
 
 ATTACKS = {one.id: one for one in attacks()}
 PAGES = [one for one in ATTACKS.values() if one.page]
 
 
-def answering(*calls):
-    return fresh(Scripted(*map(json.dumps, calls)), catalog.card("smollm2-135m"))
-
-
-def call(tool, **arguments):
-    return {"tool": tool, "arguments": arguments}
-
-
 def tried(name, tmp_path, *calls, way="bare"):
-    chat = answering(*calls)
-    return attack_desk(chat, ATTACKS[name], ATTACK_WAYS[way], find=lambda _: "Nothing.", folder=tmp_path)
+    return attack_desk(scripted(*calls), ATTACKS[name], ATTACK_WAYS[way], find=lambda _: "Nothing.", folder=tmp_path)
 
 
 # The lists
@@ -125,5 +113,5 @@ def test_the_same_run_is_judged_under_another_defence(tmp_path):
 
 def test_an_honest_question_is_asked_under_the_same_defences():
     asked = benign_questions()[0]
-    done = ask_desk(answering(call("answer", text="30 days.")), asked, ATTACK_WAYS["bare"], find=lambda _: "30 days.")
+    done = ask_desk(scripted(call("answer", text="30 days.")), asked, ATTACK_WAYS["bare"], find=lambda _: "30 days.")
     assert done.came_about

@@ -8,20 +8,16 @@ import pytest
 
 from engines_here import provider_of_our_own
 from faulty_server import running
-from helpers import catalog, machine
+from helpers import machine
 from helpers.assistant.conversations import conversations, hold
 from helpers.chat import open_chat
-from talk import Scripted, fresh
+from talk import call, scripted
 
 TALKS = {one.id: one for one in conversations()}
 
 
-def call(tool, **arguments):
-    return json.dumps({"tool": tool, "arguments": arguments})
-
-
 def held(name, *texts):
-    return hold(fresh(Scripted(*texts), catalog.card("smollm2-135m")), TALKS[name], lambda _: "Nothing.")
+    return hold(scripted(*texts), TALKS[name], lambda _: "Nothing.")
 
 
 def test_there_are_thirty_of_two_to_five_turns():

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from helpers import catalog
 from helpers.assistant.desk import DATAMARKED, DESK_PROMPT, REFUSED, STOPPED, Desk, datamarked, delimited
 from helpers.assistant.mcp_server import search_tool
 from helpers.assistant.orders import OrderBook, Person, desk_tools
 from helpers.errors import InvalidInput
-from talk import Scripted, fresh
+from talk import call, scripted
 
 PAGE = "Every lamp has a warranty of 3 years."
 
 
-def call(tool, **arguments):
-    return json.dumps({"tool": tool, "arguments": arguments})
-
-
 def desk(*texts, defences=()):
     """A desk whose model writes these texts, and the engine that was asked."""
-    engine = Scripted(*texts)
+    chat = scripted(*texts)
     tools = [search_tool(lambda _: PAGE), *desk_tools(OrderBook.of_the_shop(), Person("anna"))]
-    return Desk(fresh(engine, catalog.card("smollm2-135m")), tools, defences=defences), engine
+    return Desk(chat, tools, defences=defences), chat.backend
 
 
 def said(text, *defences):

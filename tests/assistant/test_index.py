@@ -82,7 +82,7 @@ def test_a_broken_document_is_named_and_the_others_are_found(folder, tmp_path):
             assert len(index.passages) == 3
 
 
-def test_an_index_of_another_version_is_made_anew(folder, tmp_path, monkeypatch):
+def test_an_index_of_another_version_is_made_anew(folder, tmp_path):
     open_index(folder, tmp_path / "i.sqlite").close()
     with apsw.Connection(str(tmp_path / "i.sqlite")) as file:
         file.pragma("user_version", 99)

@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -18,32 +21,18 @@ from helpers.assistant.__main__ import main
 from helpers.assistant.documents import SHOP
 from helpers.assistant.mcp_client import reach_tools, server_program
 from helpers.data import ROOT
-from helpers.models import files
 from waiting import until
 
-NEEDED = ("smollm2-135m", "all-minilm-l6-v2")
-
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A cache with the smallest model and the encoder, in which the assistant leaves its own files."""
-    place = tmp_path / "home"
-    place.mkdir()
-    for found in files.home().iterdir():
-        if found.name.lower().startswith(NEEDED):
-            (place / found.name).symlink_to(found, target_is_directory=found.is_dir())
-    return place
-
-
-@pytest.fixture
-def page(home: Path) -> Iterator[str]:
+def page(small_home: Path) -> Iterator[str]:
     """The address of a page for one document, whose program then ends at Ctrl+C and takes its note away."""
-    folder = home.parent / "papers"
+    folder = small_home.parent / "papers"
     folder.mkdir()
     shutil.copy(SHOP / "returns.md", folder)
     command = [sys.executable, "-m", "helpers.assistant", str(folder), "--model", "smollm2-135m"]
-    environment = {**os.environ, "SLM_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    note = home / "assistant" / "page.txt"
+    environment = {**os.environ, "SLM_HOME": str(small_home), "HF_HUB_OFFLINE": "1"}
+    note = small_home / "assistant" / "page.txt"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             assert until(lambda: note.exists() or process.poll() is not None)
@@ -70,8 +59,8 @@ def test_a_folder_is_served_and_asked(page: str) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.engine
-def test_its_search_is_there_for_other_programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLM_HOME", str(home))
+def test_its_search_is_there_for_other_programs(small_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLM_HOME", str(small_home))
     with reach_tools(server_program("helpers.assistant", str(SHOP), "--mcp")) as there:
         search = next(one for one in there.tools if one.name == "search_pages")
         assert "warranty of 3 years" in search({"query": "How long is the warranty?"})
@@ -81,3 +70,12 @@ def test_a_folder_that_is_not_there_ends_in_a_sentence(tmp_path, monkeypatch, ca
     monkeypatch.setenv("SLM_HOME", str(tmp_path))
     assert main([str(tmp_path / "nowhere")]) == 1
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
+    empty = nullcontext(SimpleNamespace(left_out=(), passages=()))
+    monkeypatch.setattr("helpers.assistant.__main__.open_index", lambda *_, **__: empty)
+    monkeypatch.setattr("helpers.assistant.__main__.serve", lambda *_, **__: pytest.fail("a model was loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main([str(tmp_path), "--port", str(taken.getsockname()[1])]) == 1
+    assert "is taken" in capsys.readouterr().err

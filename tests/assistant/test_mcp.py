@@ -13,7 +13,6 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from helpers import catalog
 from helpers.agents.agent import Agent
 from helpers.assistant.mcp_client import lines_by_hand, reach_tools
 from helpers.assistant.mcp_server import in_documents, new_key, search_tool, serve_tools
@@ -21,7 +20,7 @@ from helpers.assistant.orders import OrderBook, Person, desk_tools
 from helpers.backends.remote import Key
 from helpers.data import ROOT
 from helpers.errors import InvalidInput, RemoteError, Unreachable, WrongKey
-from talk import Scripted, fresh
+from talk import call, scripted
 
 ANNA, BORIS = Person("anna"), Person("boris")
 #: A server on standard input and output whose documents say one thing.
@@ -80,9 +79,7 @@ def test_the_server_checks_the_arguments(annas):
 
 
 def test_an_agent_uses_a_tool_that_runs_in_the_server(served, annas):
-    calls = [{"tool": "place_order", "arguments": {"lamp": "Vega", "quantity": 1}}]
-    calls.append({"tool": "answer", "arguments": {"text": "It is noted."}})
-    chat = fresh(Scripted(*map(json.dumps, calls)), catalog.card("smollm2-135m"))
+    chat = scripted(call("place_order", lamp="Vega", quantity=1), call("answer", text="It is noted."))
     assert Agent(chat, annas.values()).run("One Vega, please.").answer == "It is noted."
     assert [(one.customer, one.lamp) for one in served.book.orders if one.status == "noted"] == [("anna", "Vega")]
 

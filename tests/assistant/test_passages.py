@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, name, data, why)
         read_document(tmp_path / name)
 
 
-def test_a_pdf_that_takes_too_long_is_left(tmp_path, monkeypatch):
+def test_a_pdf_that_takes_too_long_is_left(monkeypatch):
     monkeypatch.setattr(documents, "PDF_SECONDS", 0.01)
     with pytest.raises(Unreadable, match="within"):
         read_document(SHOP / "prices.pdf")

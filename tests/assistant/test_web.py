@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from helpers.assistant.web import AssistantPage
 from helpers.backends.remote import Key
 from helpers.errors import Unreachable
 from helpers.records import Chunk
-from helpers.server.lines import bound_socket
+from helpers.server.lines import loopback_socket, served
 from talk import Scripted, fresh, scripted
 from waiting import until
 
@@ -95,7 +95,7 @@ def test_the_page_may_load_nothing_from_elsewhere():
     assert "innerHTML" not in sources[1]
 
 
-def test_what_goes_wrong_at_the_model_is_a_sentence(monkeypatch):
+def test_what_goes_wrong_at_the_model_is_a_sentence():
     class Gone(Scripted):
         def generate(self, prompt, sampling):
             raise Unreachable("The server is gone.")
@@ -133,29 +133,23 @@ class Slow(Scripted):
 
 
 @pytest.fixture
-def served() -> Iterator[Any]:
-    """A function that serves a chat in a thread and gives the page's address."""
-    running = list[tuple[uvicorn.Server, threading.Thread]]()
+def page_of() -> Iterator[Callable[[Any], str]]:
+    """A function that serves a chat until the test ends, and gives its page's address."""
+    with ExitStack() as stack:
 
-    def serve(chat: Any) -> str:
-        sock = bound_socket("127.0.0.1", 0)
-        config = uvicorn.Config(AssistantPage(Shelf(), chat, KEY).app(), log_level="critical", ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
-        thread.start()
-        running.append((server, thread))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}/#{KEY.reveal()}"
+        def serve(chat: Any) -> str:
+            sock = loopback_socket(0)
+            app = AssistantPage(Shelf(), chat, KEY).app()
+            stack.enter_context(served(uvicorn.Config(app, log_level="critical", ws="none"), sock))
+            return f"http://127.0.0.1:{sock.getsockname()[1]}/#{KEY.reveal()}"
 
-    yield serve
-    for server, thread in running:
-        server.should_exit = True
-        thread.join()
+        yield serve
 
 
 @pytest.mark.engine
-def test_in_a_browser_the_keyboard_alone_asks_reads_the_source_and_asks_again(browser, served):
-    page, elsewhere = browser.new_page(), list[str]()
-    address = served(scripted("Within 30 days of delivery."))
+def test_in_a_browser_the_keyboard_alone_asks_reads_the_source_and_asks_again(page_of, new_page):
+    page, elsewhere = new_page(), list[str]()
+    address = page_of(scripted("Within 30 days of delivery."))
     page.on("request", lambda one: elsewhere.append(one.url) if "127.0.0.1" not in one.url else None)
     page.goto(address)
     page.locator("#about", has_text="1 documents").wait_for()
@@ -170,14 +164,13 @@ def test_in_a_browser_the_keyboard_alone_asks_reads_the_source_and_asks_again(br
     assert page.evaluate("document.querySelector('details').open")
     assert page.url == address
     assert [one for one in elsewhere if not one.startswith("data:")] == []
-    page.close()
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("how", ["button", "Escape"])
-def test_in_a_browser_stop_ends_the_models_work(browser, served, how):
-    page, engine = browser.new_page(), Slow("…")
-    page.goto(served(fresh(engine, catalog.card("smollm2-135m"))))
+def test_in_a_browser_stop_ends_the_models_work(page_of, new_page, how):
+    page, engine = new_page(), Slow("…")
+    page.goto(page_of(fresh(engine, catalog.card("smollm2-135m"))))
     page.fill("#question", "How long?")
     page.keyboard.press("Enter")
     page.wait_for_selector(".told[data-state=draft]")
@@ -185,12 +178,10 @@ def test_in_a_browser_stop_ends_the_models_work(browser, served, how):
     page.wait_for_selector(".told[data-state=stopped]")
     assert until(lambda: engine.stopped)
     assert page.is_enabled("#send")
-    page.close()
 
 
 @pytest.mark.engine
-def test_in_a_browser_a_page_without_its_key_says_so(browser, served):
-    page = browser.new_page()
-    page.goto(served(scripted("…")).partition("#")[0])
+def test_in_a_browser_a_page_without_its_key_says_so(page_of, new_page):
+    page = new_page()
+    page.goto(page_of(scripted("…")).partition("#")[0])
     page.locator("#about", has_text="without its key").wait_for()
-    page.close()

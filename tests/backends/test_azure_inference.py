@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from faulty_server import FaultyServer, running
+from faulty_server import FaultyServer
 from helpers import errors, settings
 from helpers.backends.hosted import Patience
 from helpers.chat import Chat, open_chat
@@ -14,12 +14,6 @@ from helpers.errors import RemoteError
 from helpers.records import Prompt, Sampling, Turn
 
 PLANTED = "planted-key-0123456789"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FaultyServer]:
-    with running() as one:
-        yield one
 
 
 @pytest.fixture

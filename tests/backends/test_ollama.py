@@ -310,7 +310,7 @@ def test_a_failed_pull_is_a_sentence(said: str, kind: type[Exception], server: R
     server.answers["/api/pull"] = [Answer([PULLED[0], {"error": said}])]
     with pytest.raises(kind) as raised:
         ollama.pull("phi-4-mini")
-    assert raised.value.next_step  # type: ignore[attr-defined]
+    assert raised.value.next_step
 
 
 # A real one

@@ -67,9 +67,9 @@ def drawn(engine: Engine, draws: int, **options: Any) -> Counter[int]:
     logits[0, :4] = np.log([0.5, 0.25, 0.15, 0.1])
     counts: Counter[int] = Counter()
     for seed in range(draws):
-        parameters = og.GeneratorParams(engine._model)
+        parameters = og.GeneratorParams(engine.model)
         parameters.set_search_options(**search_options(Sampling(seed=seed, max_new_tokens=4, **options), 1, 49152))
-        generator = og.Generator(engine._model, parameters)
+        generator = og.Generator(engine.model, parameters)
         generator.append_tokens([0])
         generator.set_logits(logits.copy())
         generator.generate_next_token()

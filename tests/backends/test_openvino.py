@@ -114,7 +114,7 @@ def test_a_gguf_of_another_kind_is_a_sentence(
     start = changed.index(b"llama", changed.index(b"general.architecture"))
     changed[start : start + 5] = b"other"
     (tmp_path / "other.gguf").write_bytes(changed)
-    monkeypatch.setattr(engine_files, "_tokenizer_into", lambda *_: None)
+    monkeypatch.setattr(engine_files.convert, "tokenizer_to_folder", lambda *_: None)
     own = replace(card, embedded=False)
     with pytest.raises(DamagedFile, match=r"cannot read other\.gguf"):
         engine_files._unpack_for_openvino(own, tmp_path / "other.gguf", tmp_path / "part", "x")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from faulty_server import FaultyServer, running
-from helpers import catalog, settings
+from faulty_server import FaultyServer
+from helpers import catalog
 from helpers.backends import providers
 from helpers.backends.providers import probe, provider, route
 from helpers.backends.remote import Key, Route
@@ -19,20 +18,9 @@ from helpers.errors import BackendUnavailable, InvalidInput, KeyMissing, ModelGo
 
 
 @pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without any key, and a folder without .env."""
-    monkeypatch.setattr(settings, "DOTENV", tmp_path / ".env")
+def _no_keys_and_no_server(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "_servers", [])
-    monkeypatch.setattr(providers, "server_note", lambda: tmp_path / "server.json")
-    for row in providers.providers():
-        for variable in filter(None, (row.key_variable, row.address_variable)):
-            monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
-    with running() as one:
-        yield one
+    monkeypatch.setattr(providers, "server_note", lambda: dotenv.with_name("server.json"))
 
 
 def test_every_row_says_what_became_of_it() -> None:

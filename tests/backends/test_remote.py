@@ -29,17 +29,11 @@ HURRIED = replace(QUICK, read_seconds=SILENCE_SECONDS / 3)
 Opener = Callable[..., Chat]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FaultyServer]:
-    import openai.resources.chat  # noqa: F401 - which a first call would otherwise wait for
-
-    with running() as one:
-        yield one
-
-
 @pytest.fixture
 def at(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
     """Opens a chat whose requests meet a fault, or go to an address."""
+    import openai.resources.chat  # noqa: F401 - which a first call would otherwise wait for
+
     opened: list[Chat] = []
     server.seen.clear()
 

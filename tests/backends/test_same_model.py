@@ -22,7 +22,7 @@ from helpers.chat import Chat, open_chat
 from helpers.engines import agreement
 from helpers.errors import NotEnough
 from helpers.models import sources
-from helpers.records import Turn
+from helpers.records import Reply, Turn
 from talk import fresh
 
 TEXTS = [
@@ -126,7 +126,7 @@ def test_chat_template_equals_the_tokenizers_own(ours: Any, theirs: Backend) -> 
 
 def test_chat_template_equals_llamacpps_own(ours: Backend, theirs: Any) -> None:
     messages = [{"role": "user", "content": TEXTS[0]}]
-    prompt = theirs._ask("/apply-template", {"messages": messages})["prompt"]
+    prompt = theirs.request("/apply-template", {"messages": messages})["prompt"]
     assert tuple(theirs.tokenize(prompt, control=True)) == ours.encode([Turn("user", TEXTS[0])]).tokens
 
 
@@ -163,13 +163,29 @@ def test_perplexity_is_within_one_percent(pair: tuple[Chat, Chat], ours: Any, th
     assert fmean(abs(a - b) for a, b in zip(here, there, strict=True)) < 0.1
 
 
+def margin(chat: Chat, prompt: str, reply: Reply) -> float:
+    """The smallest lead, in nats, that a token of the greedy answer has over the next likeliest.
+
+    The end token of a whole answer counts too.
+    """
+    import torch
+
+    backend = chat.backend
+    asked = list(backend.encode([Turn("user", prompt)]).tokens)
+    end = [backend.tokenizer.eos_token_id] if reply.finish_reason == "stop" else []
+    ids = torch.tensor([asked + backend.tokenize(reply.text) + end], device=backend.model.device)
+    with torch.inference_mode():
+        best = backend.model(ids).logits[0, len(asked) - 1 : -1].float().topk(2).values
+    return float((best[:, 0] - best[:, 1]).min())
+
+
 @pytest.mark.parametrize("question", agreement.fixed_questions("clear")[:3], ids=lambda question: question["prompt"])
 def test_clear_answers_agree(pair: tuple[Chat, Chat], question: Any) -> None:
     prompt, most = question["prompt"], {"max_new_tokens": question["max_new_tokens"]}
     for chat in pair:
         chat.reset()
     reply = pair[1].say(prompt, **most)
-    lead = agreement.margin(pair[1], prompt, reply)
+    lead = margin(pair[1], prompt, reply)
     if pair[1].card.embedded:
         assert lead == pytest.approx(question["margin"], abs=0.4)  # as it is stored
     assert lead > 0.3, "choose a clearer question"

@@ -77,7 +77,7 @@ def test_what_openvino_cannot_read_is_kept_in_eight_bits_and_nothing_else_change
         assert abs(after[name][1] - numbers).max() <= 0.005 * abs(numbers).max(), name
 
 
-def test_a_file_that_openvino_reads_is_handed_to_it_as_it_is(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_file_that_openvino_reads_is_handed_to_it_as_it_is(tmp_path: Path) -> None:
     file = as_gguf(tiny("qwen2", tied=True), tmp_path / "tiny.gguf", "qwen2", "Q4_1")
     engine_files._readable_by_openvino(file, tmp_path / "copy.gguf")
     assert (tmp_path / "copy.gguf").read_bytes() == file.read_bytes()

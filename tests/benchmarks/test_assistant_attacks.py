@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.assistant_attacks import read, same_run, save, unmarked
+from benchmarks.assistant_attacks import read, same_run, unmarked
+from benchmarks.report import keep
 from helpers.assistant.desk import STOPPED
 from helpers.errors import InvalidInput
 
@@ -43,6 +44,6 @@ def test_a_way_is_judged_on_the_one_that_shows_the_model_the_same():
 
 def test_answers_to_other_attacks_are_refused(tmp_path):
     path = tmp_path / "stored.json"
-    save(path, {"fingerprint": "another", "machine": "", "rows": []})
+    keep(path, {"fingerprint": "another", "machine": "", "rows": []})
     with pytest.raises(InvalidInput, match="other attacks"):
         read(path)

@@ -44,9 +44,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [sys.executable, "-c", LAB, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
-        assert server.stdout is not None
         told = next(line for line in server.stdout if line.startswith("JupyterLab: "))
-        port = int(re.search(r":(\d+)/", told)[1])  # type: ignore[index]
+        port = int(re.search(r":(\d+)/", told)[1])
         assert until(lambda: listens(port), 60)  # it tells its address before it listens
         yield re.sub(r"00_start\.ipynb", "{}.ipynb", told.split()[1])
     finally:

@@ -21,7 +21,7 @@ CUT = """() => [...document.querySelectorAll('.jp-CodeCell .cm-scroller')]
 @pytest.fixture(scope="module")
 def page(browser: Any, lab: str) -> Iterator[Any]:
     """A notebook of the course's cells, run from top to bottom."""
-    page = opened(browser, lab.format("tried"))
+    page = opened(browser.new_page, lab.format("tried"))
     run_all(page, 120)
     yield page
     page.close()
@@ -98,21 +98,19 @@ def test_a_slider_moves_the_distribution_by_keys_alone(page: Any) -> None:
 
 
 @pytest.mark.parametrize("stem", [pytest.param(s, marks=[] if s == STEMS[0] else pytest.mark.nightly) for s in STEMS])
-def test_no_line_of_code_is_cut(stem: str, browser: Any, lab: str) -> None:
-    page = opened(browser, lab.format(stem))
+def test_no_line_of_code_is_cut(stem: str, new_page: Any, lab: str) -> None:
+    page = opened(new_page, lab.format(stem))
     for width in (1200, 800):
         page.set_viewport_size({"width": width, "height": 1200})
         page.wait_for_function("width => document.querySelector('.jp-Notebook').clientWidth < width", arg=width)
         page.wait_for_timeout(500)  # the editors' lines are wrapped anew
         assert page.evaluate(CUT) == []
         assert page.locator(".jp-Cell").first.bounding_box()["width"] < min(1000, width)
-    page.close()
 
 
 @pytest.mark.nightly
-def test_notebook_00_runs_whole(browser: Any, lab: str) -> None:
-    page = opened(browser, lab.format("00_start"))
+def test_notebook_00_runs_whole(new_page: Any, lab: str) -> None:
+    page = opened(new_page, lab.format("00_start"))
     run_all(page, 280)
     assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
     page.wait_for_selector(IDLE)
-    page.close()

@@ -94,4 +94,4 @@ def test_the_calculator_gives_the_bound_that_the_course_computes(page: Any) -> N
     bound = anatomy.predicted_decode(
         anatomy.bytes_per_token("phi-4-mini", "Q4_K", 1024), anatomy.DEVICES["laptop"].bandwidth
     )
-    assert float(re.search(r"at most ([\d.]+)", row)[1]) == pytest.approx(bound, rel=0.02)  # type: ignore[index]
+    assert float(re.search(r"at most ([\d.]+)", row)[1]) == pytest.approx(bound, rel=0.02)

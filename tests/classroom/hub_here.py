@@ -10,10 +10,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ import psutil
 import pytest
 import websocket
 
+import waiting
 from helpers.classroom import environments, hub
 from helpers.classroom.bounds import readable_by_all
 from helpers.classroom.folder import ClassFolder, is_root
 from helpers.errors import CourseError
 
 SMALL = "smollm2-135m"
+#: A Hub is asked five times a second, for a minute.
+until = partial(waiting.until, seconds=60, every=0.2)
 
 
 def four_free_ports() -> int:
@@ -41,16 +44,6 @@ def four_free_ports() -> int:
             continue
         return first
     raise AssertionError("no ports are free")
-
-
-def until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What the call returns once it is true; it is asked again until then."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := true():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not so within {seconds:g} s")
 
 
 def python_for_all(folder: Path) -> str:
@@ -90,12 +83,11 @@ class HubHere:
             environment = hub.environment(self.folder, self.python)
             options: dict[str, Any] = {"cwd": self.folder.at("hub"), "env": environment, "start_new_session": True}
             self.process = subprocess.Popen(hub.command(), stdout=log, stderr=log, **options)
-        until(self.is_up, 90)
+        assert until(self.is_up, seconds=90)
         return self
 
     def is_up(self) -> bool:
         """Whether the service behind the proxy answers."""
-        assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()[-2000:]
         try:
             return httpx2.get(f"{self.address}/services/slm/health", trust_env=False).status_code == 200
@@ -109,7 +101,6 @@ class HubHere:
 
     def kill(self) -> None:
         """Kills the Hub alone, as the system would that has no memory left."""
-        assert self.process is not None
         self.left += psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
@@ -160,14 +151,15 @@ class Visitor:
     def start(self) -> None:
         """Starts their server and opens its page, which gives the browser its cookie."""
         # A server that is just being stopped is not started: the Hub says so, and a person tries again.
-        until(lambda: self.api("POST", f"users/{self.name}/server").status_code in (201, 202) or self.is_running())
-        until(self.is_running)
+        asked = f"users/{self.name}/server"
+        assert until(lambda: self.api("POST", asked).status_code in (201, 202) or self.is_running())
+        assert until(self.is_running)
         assert self.server("GET", "lab").status_code == 200
 
     def stop(self) -> None:
         """Stops their server."""
         self.api("DELETE", f"users/{self.name}/server")
-        until(lambda: not self.is_running())
+        assert until(lambda: not self.is_running())
 
     def server(self, method: str, path: str, owner: str = "", **more: Any) -> httpx2.Response:
         """A request to a person's server, their own without `owner`."""

@@ -37,7 +37,7 @@ def test_a_single_person_waits_for_the_prompt_alone() -> None:
     assert first_token(alone, SERVER, 95) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_more_people_wait_longer_and_half_as_long_thoughts_are_like_twice_as_many() -> None:
+def test_more_people_wait_longer_and_shorter_thoughts_too() -> None:
     waits = [first_token(Load(people, 30, 40, 32), SERVER, 95) for people in (1, 30, 60, 120)]
     assert waits == sorted(waits)
     assert first_token(Load(60, 15, 40, 32), SERVER, 95) > waits[2]

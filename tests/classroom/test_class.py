@@ -109,8 +109,8 @@ def test_a_server_that_was_killed_comes_back_with_the_work_in_place(people: dict
     bo = people["bo"]
     assert bo.server("PUT", "api/contents/course/mine.txt", json=NOTE).status_code == 201
     server_of(bo).kill()
-    until(lambda: not bo.is_running() or bo.api("DELETE", "users/bo/server"))
-    until(lambda: not bo.is_running())
+    assert until(lambda: not bo.is_running() or bo.api("DELETE", "users/bo/server"))
+    assert until(lambda: not bo.is_running())
     bo.start()
     assert bo.server("GET", "api/contents/course/mine.txt").json()["content"] == "my work"
 
@@ -119,12 +119,11 @@ def test_a_hub_that_was_killed_knows_its_people_and_their_servers_run_on(
     hub: HubHere, people: dict[str, Visitor]
 ) -> None:
     before = server_of(people["chen"]).pid
-    assert hub.process is not None
     children = psutil.Process(hub.process.pid).children(recursive=True)
     services = [one for one in children if "helpers." in " ".join(one.cmdline())]
     hub.kill()
     assert len(services) == 3  # the service, the model server, and what it computes with
-    until(lambda: not [one for one in services if one.is_running() and one.status() != "zombie"])
+    assert until(lambda: not [one for one in services if one.is_running() and one.status() != "zombie"])
     hub.start()
     assert people["chen"].is_running()
     assert server_of(people["chen"]).pid == before
@@ -161,15 +160,14 @@ def test_an_idle_server_is_stopped_and_comes_back_with_the_work() -> None:
         assert anna.log_in()
         anna.start()
         assert anna.server("PUT", "api/contents/course/mine.txt", json=NOTE).status_code == 201
-        until(lambda: not anna.is_running())
+        assert until(lambda: not anna.is_running())
         anna.start()
         assert anna.server("GET", "api/contents/course/mine.txt").json()["content"] == "my work"
 
 
 def test_all_end_with_the_hub() -> None:
     with prepared(["anna"]) as here:
-        assert here.process is not None
         children = psutil.Process(here.process.pid).children(recursive=True)
         os.killpg(here.process.pid, signal.SIGINT)
         here.process.wait(60)
-        until(lambda: not [one for one in children if one.is_running() and one.status() != "zombie"])
+        assert until(lambda: not [one for one in children if one.is_running() and one.status() != "zombie"])

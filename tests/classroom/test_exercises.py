@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from helpers.checks import check
+from helpers.classroom import grading
+from helpers.classroom.__main__ import main
 from helpers.classroom.cases import hidden_cases
 from helpers.classroom.exercises import (
     BrokenSubmission,
+    Task,
     agrees,
     code_cells,
     functions,
     notebook_named,
     solution_of,
-    spec_of,
     tasks,
 )
 from helpers.classroom.grading import asserted
@@ -26,13 +28,21 @@ ALL = [pytest.param(stem, task, id=f"{stem[:2]}-{task.name}") for stem in STEMS 
 
 
 @pytest.mark.parametrize(("stem", "task"), ALL)
-def test_an_exercise_has_hidden_cases_which_a_table_of_the_visible_ones_fails(stem: str, task: object) -> None:
-    spec, solution = spec_of(task), solution_of(stem, task.name)
-    hidden = hidden_cases(spec, solution, task.cases, seed="a", close=task.close)
-    answers = {repr(case): spec(*case) for case in task.cases}
+def test_an_exercise_has_hidden_cases_which_a_table_of_the_visible_ones_fails(stem: str, task: Task) -> None:
+    solution = solution_of(stem, task.name)
+    hidden = hidden_cases(task.spec, solution, task.cases, seed="a", close=task.close)
+    answers = {repr(case): task.spec(*case) for case in task.cases}
     assert agrees(stem, task)
-    assert check(solution, spec, hidden, close=task.close).passed
-    assert check(lambda *case: answers.get(repr(case), 0), spec, hidden, close=task.close).state == "failed"
+    assert check(solution, task.spec, hidden, close=task.close).passed
+    assert check(lambda *case: answers.get(repr(case), 0), task.spec, hidden, close=task.close).state == "failed"
+
+
+@pytest.mark.parametrize(("stem", "task"), ALL)
+def test_an_unsolved_stub_is_not_tried_yet_and_a_constant_fails_with_a_counterexample(stem: str, task: Task) -> None:
+    assert check(lambda *_: None, task.spec, task.cases, close=task.close).state == "not tried yet"
+    constant = check(lambda *_: 0, task.spec, task.cases, close=task.close)
+    assert constant.state == "failed"
+    assert constant.call.startswith("yours(")
 
 
 def largest(numbers: list[int], at_most: int) -> int:
@@ -114,6 +124,17 @@ def test_a_check_becomes_an_assert() -> None:
     assert asserted("cases = 1\ncheck(f, spec, cases)") == (
         "cases = 1\nverdict = check(f, spec, cases)\nassert verdict.passed, verdict"
     )
+
+
+def test_only_the_step_that_collects_takes_a_folder_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grading, "collected", lambda _, *asked: [f"{stem} from {inbox}" for stem, inbox in [asked]])
+    assert main(["--folder", str(tmp_path), "collect", "06", "--from", "inbox"]) == 0
+    assert capsys.readouterr().out == "06_cloud_vs_local from inbox\n"
+    with pytest.raises(SystemExit):
+        main(["--folder", str(tmp_path), "grade", "06", "--from", "inbox"])
+    assert "unrecognized arguments: --from" in capsys.readouterr().err
 
 
 def test_a_notebook_is_named_by_its_number() -> None:

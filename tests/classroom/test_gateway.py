@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -148,7 +147,7 @@ def test_what_is_no_request_ends_here(client: TestClient, behind: Behind, data: 
     assert behind.asked == []
 
 
-def test_no_server_behind_is_a_sentence(client: TestClient, tmp_path: Path) -> None:
+def test_no_server_behind_is_a_sentence() -> None:
     gateway = Gateway(HubStandIn(), "http://127.0.0.1:9/v1", "", Chosen())
     with TestClient(gateway.app(), raise_server_exceptions=False) as one:
         answer = ask(one)

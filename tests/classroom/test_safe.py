@@ -48,10 +48,23 @@ def test_a_course_that_others_cannot_read_is_told_before_anybody_logs_in(
         hub.refuse_unsafe(folder, str(tmp_path / "python"))
 
 
-def test_other_systems_are_told_what_to_do_instead(folder: ClassFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_are_told_what_to_do_instead_before_anything_is_installed(
+    folder: ClassFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(hub.environments, "ensure", lambda name: pytest.fail(f"{name} was made"))
     with pytest.raises(InvalidInput, match="Linux"):
-        hub.refuse_unsafe(folder, sys.executable)
+        hub.run_hub(folder)
+
+
+def test_a_certificate_needs_the_name_that_it_is_for(folder: ClassFolder) -> None:
+    settings = 'certificate = "a.pem"\n'
+    for address in ("", "http://slm.example.org:8000"):
+        folder.at("class.toml").write_text(f"{settings}address = {address!r}")
+        with pytest.raises(InvalidInput, match="by the name that it is for"):
+            hub.refuse_unsafe(folder, sys.executable)
+    folder.at("class.toml").write_text(f'{settings}address = "https://slm.example.org:8000"')
+    hub.refuse_unsafe(folder, sys.executable)
 
 
 @pytest.mark.parametrize("further", [0, 3])

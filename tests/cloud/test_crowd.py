@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Iterator
 
 import pytest
 
 from helpers.cloud import crowd
-from helpers.cloud.crowd import percentile
 from helpers.errors import InvalidInput
 from helpers.server import Server, serve
 
@@ -17,21 +15,6 @@ from helpers.server import Server, serve
 def server() -> Iterator[Server]:
     with serve(slots=2, context=256, latency_seconds=0.2) as one:
         yield one
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(crowd).failed == 0
-
-
-def test_a_percentile_is_a_value_in_order() -> None:
-    assert percentile([5, 1, 3], 100) == 5
-    assert percentile([7], 90) == 7
-
-
-@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], 101)])
-def test_a_percentile_of_nothing_is_refused(values: list[float], percent: float) -> None:
-    with pytest.raises(InvalidInput):
-        percentile(values, percent)
 
 
 def test_a_crowd_gets_every_token_it_asked_for(server: Server) -> None:

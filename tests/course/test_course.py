@@ -55,7 +55,7 @@ class Pip:
     """Stands in for pip: refuses what `refuse` says, "installs" torch otherwise, and remembers what was asked."""
 
     def __init__(self, packages: Path, refuse: Callable[[list[str]], str] = lambda _: "") -> None:
-        self.packages, self.refuse, self.asked = packages, refuse, []  # type: ignore[var-annotated]
+        self.packages, self.refuse, self.asked = packages, refuse, []
 
     def __call__(self, command: list[Any], what: str) -> tuple[int, str]:
         self.asked.append([str(part) for part in command])
@@ -161,21 +161,22 @@ def test_a_full_disk_ends_the_search_for_torch(clone: Path, monkeypatch: pytest.
 # When to install
 
 
-def test_requirements_are_installed_once(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pip = Pip(clone / ".venv" / "packages")
-    monkeypatch.setattr(course, "run_logged", pip)
+@pytest.fixture
+def pip(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
+    """pip's stand-in for a whole `install`, which then asks for no torch."""
+    one = Pip(clone / ".venv" / "packages")
+    monkeypatch.setattr(course, "run_logged", one)
     monkeypatch.setattr(course, "install_torch", lambda _: None)
+    return one
+
+
+def test_requirements_are_installed_once(clone: Path, pip: Pip) -> None:
     for _ in range(2):
         course.install(found(clone), dev=False)
     assert len(pip.asked) == 1
 
 
-def test_exactly_what_the_lock_names_is_installed_each_file_by_its_hash(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pip = Pip(clone / ".venv" / "packages")
-    monkeypatch.setattr(course, "run_logged", pip)
-    monkeypatch.setattr(course, "install_torch", lambda _: None)
+def test_exactly_what_the_lock_names_is_installed_each_file_by_its_hash(clone: Path, pip: Pip) -> None:
     course.install(found(clone), dev=True)
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(pip.asked[0])
     locks = [Path(part).name for part in pip.asked[0] if part.endswith(".lock")]
@@ -184,10 +185,7 @@ def test_exactly_what_the_lock_names_is_installed_each_file_by_its_hash(
 
 @pytest.mark.fault("set-up")
 @pytest.mark.parametrize("change", ["lock", "python", "dev", "engines"])
-def test_a_change_installs_again(change: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pip = Pip(clone / ".venv" / "packages")
-    monkeypatch.setattr(course, "run_logged", pip)
-    monkeypatch.setattr(course, "install_torch", lambda _: None)
+def test_a_change_installs_again(change: str, clone: Path, pip: Pip) -> None:
     course.install(found(clone), dev=False)
     if change == "lock":
         (clone / "requirements.lock").write_text("numpy==2.4.6 --hash=sha256:77ab\n")
@@ -196,12 +194,7 @@ def test_a_change_installs_again(change: str, clone: Path, monkeypatch: pytest.M
     assert len(pip.asked) == 2
 
 
-def test_engines_are_installed_once_and_stay(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pip = Pip(clone / ".venv" / "packages")
-    monkeypatch.setattr(course, "run_logged", pip)
-    monkeypatch.setattr(course, "install_torch", lambda _: None)
+def test_engines_are_installed_once_and_stay(clone: Path, pip: Pip, capsys: pytest.CaptureFixture[str]) -> None:
     for engines in (True, True, False):
         course.install(found(clone), dev=False, engines=engines)
     assert len(pip.asked) == 1
@@ -209,9 +202,8 @@ def test_engines_are_installed_once_and_stay(
     assert "download of up to" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("pip")
 def test_an_engine_that_fails_leaves_no_stamp(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "install_torch", lambda _: None)
-    monkeypatch.setattr(course, "run_logged", Pip(clone / ".venv" / "packages"))
     course.install(found(clone), dev=False)
     monkeypatch.setattr(course, "run_logged", lambda *_: (1, "ERROR: No matching distribution found for openvino"))
     with pytest.raises(course.Stop, match="pinned version"):
@@ -384,7 +376,6 @@ def test_a_kill_ends_the_children_and_says_so(real: Path, tmp_path: Path) -> Non
     root = tmp_path / "killed"
     shutil.copytree(real, root, ignore=shutil.ignore_patterns(".venv", "build"))
     child = start(root, "setup")
-    assert child.stdout is not None
     assert "Making .venv" in child.stdout.readline()
     child.terminate()
     _, errors = child.communicate(timeout=30)

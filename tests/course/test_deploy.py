@@ -55,8 +55,8 @@ def test_no_image_and_no_action_changes_by_itself() -> None:
         r"(?:image|tag): *(\S+)", "".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.yaml"))
     )
     assert [image for image in images if image.endswith("latest")] == []
-    workflow = (FOLDER.parent / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
-    actions = re.findall(r"uses: *(\S+)", workflow)
+    workflows = sorted((FOLDER.parent / ".github" / "workflows").glob("*.yml"))
+    actions = re.findall(r"uses: *(\S+)", "".join(path.read_text(encoding="utf-8") for path in workflows))
     assert actions
     assert [action for action in actions if not re.search(r"@[0-9a-f]{40}$", action)] == []
 

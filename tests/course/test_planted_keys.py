@@ -30,7 +30,6 @@ def shortened(folder: Path) -> Path:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not NOTEBOOK.exists(), reason="the notebook is not there yet")
 def test_planted_keys_are_found_nowhere_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = {row.key_variable: f"planted-{row.name}-0123456789" for row in providers.providers() if row.key_variable}
     planted.pop("SLM_LOCAL_KEY")

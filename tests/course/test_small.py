@@ -8,18 +8,14 @@ import pytest
 
 from helpers import catalog
 from helpers.course import execute
-from helpers.models import fetching, files
+from helpers.models import fetching
 
-SMALL = ("smollm2-135m", "all-minilm-l6-v2")
 LARGER = ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 
 
 @pytest.fixture
-def only_the_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for found in files.home().iterdir():
-        if found.name.lower().startswith(SMALL):
-            (tmp_path / found.name).symlink_to(found, target_is_directory=found.is_dir())
-    monkeypatch.setenv("SLM_HOME", str(tmp_path))
+def only_the_smallest(small_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLM_HOME", str(small_home))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("SLM_MIRROR", raising=False)
 

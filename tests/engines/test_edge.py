@@ -47,19 +47,9 @@ def test_a_full_cache_slows_down() -> None:
     assert row["full_tokens_per_second"] < 0.7 * row["predicted_tokens_per_second"]
 
 
-def test_the_largest_model_grows_with_the_device() -> None:
-    found = [edge.largest(name) for name in ("raspberry-pi-5", "laptop", "h100")]
-    assert [card.name if card else None for card in found] == ["phi-3-small", "phi-4", "phi-3.5-moe"]
-
-
 def test_a_phone_keeps_more_of_its_memory_for_itself() -> None:
     assert edge.needed_bytes("phi-4") < 0.75 * anatomy.DEVICES["phone"].memory_gib * edge.GIB
     assert not edge.fits("phi-4", "phone")
-
-
-def test_a_device_without_room_has_no_largest_model() -> None:
-    tiny = anatomy.Device("watch", "Watch", "watch", 1e9, 0.5, "")
-    assert edge.largest(tiny) is None
 
 
 def test_no_published_rate_breaks_the_bound() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -42,7 +41,7 @@ class Genai:
             self.calls.append(("processor", text, images))
             return "tensors"
 
-        processor.create_stream = lambda: SimpleNamespace(decode=lambda token: token)  # type: ignore[attr-defined]
+        processor.create_stream = lambda: SimpleNamespace(decode=lambda token: token)
         return processor
 
     def is_done(self) -> bool:
@@ -101,7 +100,6 @@ def test_the_drawing_names_every_engine_and_hints_at_absent_ones() -> None:
     texts = {text.get_text() for text in ax.texts}
     assert set(stack.STACKS) <= texts
     assert [patch.get_facecolor()[:3] for patch in ax.patches].count((1.0, 1.0, 1.0)) == len(stack.ROWS_OF_STACK)
-    plt.close(ax.figure)
 
 
 @pytest.mark.engine

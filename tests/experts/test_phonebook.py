@@ -34,7 +34,7 @@ def test_every_sum_is_right_and_none_is_held_out_that_was_practised() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: phonebook.phone_book(0), lambda: phonebook.phone_book(10_000)])
-def test_a_book_that_cannot_be_is_refused(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_book_that_cannot_be_is_refused(make) -> None:
     with pytest.raises(InvalidInput, match="names"):
         make()
     with pytest.raises(InvalidInput, match="sums"):

@@ -39,7 +39,6 @@ def test_the_bars_are_the_table():
     ax = decoding.plot_candidates(table)
     widths = [bar.get_width() for bar in ax.patches]
     assert widths == pytest.approx([*table["model"], *table["after"]])
-    plt.close("all")
 
 
 def test_a_token_seen_before_has_a_star_and_its_space_shows():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
 from helpers.instruct import search
@@ -12,10 +10,6 @@ from helpers.models import sources
 from helpers.models.embeddings import ENCODER
 
 LAMPS = Index(["The lamp is red", "The lamp is cold", "灯是冷的"])
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(search, optionflags=doctest.ELLIPSIS).failed == 0
 
 
 def test_a_rare_word_decides() -> None:

@@ -7,20 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from helpers.errors import InvalidInput
 from helpers.making import dates, finetuning, training
-from helpers.models import sources
-from helpers.records import ModelCard
 from tiny_llama import tiny_llama
 
 IDS = torch.tensor([[5, 6, 7, 8]])
-
-
-@pytest.fixture(scope="module")
-def tokenizer(card: ModelCard) -> Any:
-    return AutoTokenizer.from_pretrained(sources.folder(card))
 
 
 @pytest.fixture

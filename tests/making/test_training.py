@@ -18,6 +18,7 @@ from gguf.quants import dequantize, quantize
 
 from helpers import plots
 from helpers.chat import open_chat
+from helpers.data import stored
 from helpers.errors import DamagedFile, InvalidInput, NotEnoughDisk
 from helpers.experts import mixture
 from helpers.making import bpe, distillation, export, quantization, training
@@ -262,15 +263,15 @@ def test_wider_layers_take_smaller_steps_and_the_table_does_not() -> None:
 
 
 def test_the_stored_runs_learn_more_from_more_text() -> None:
-    stored = json.loads((ROOT / "data" / "curves_02.json").read_text(encoding="utf-8"))
-    for size in {row["size"] for row in stored["scaling"]}:
-        runs = sorted((row["tokens"], row["loss"]) for row in stored["scaling"] if row["size"] == size)
+    curves = stored("curves_02")
+    for size in {row["size"] for row in curves["scaling"]}:
+        runs = sorted((row["tokens"], row["loss"]) for row in curves["scaling"] if row["size"] == size)
         assert [loss for _, loss in runs] == sorted((loss for _, loss in runs), reverse=True)
-    held = [point["held_out"] for point in stored["long"]["points"]]
+    held = [point["held_out"] for point in curves["long"]["points"]]
     assert held == sorted(held, reverse=True)
 
 
 def test_the_stored_students_come_in_pairs() -> None:
-    students = json.loads((ROOT / "data" / "curves_02.json").read_text(encoding="utf-8"))["distillation"]["students"]
+    students = stored("curves_02")["distillation"]["students"]
     assert distillation.gain(students).low > 0
     assert len(students) == 2 * len({row["seed"] for row in students})

@@ -79,7 +79,6 @@ def test_a_vocabulary_is_counted_and_no_list_of_it_is_made(plain: Path) -> None:
 def test_an_output_matrix_of_its_own_is_no_tied_one(tmp_path: Path) -> None:
     file = write(tmp_path / "own.gguf", PLAIN | HEADS, ("token_embd.weight", "output.weight", "rope_freqs.weight"))
     own = local.card_of_path(file)
-    assert own.shape is not None
     assert not own.shape.tied_embeddings
     assert own.parameters == 2 * 4 * 64  # a table of angles is no parameter
 
@@ -88,7 +87,6 @@ def test_an_output_matrix_of_its_own_is_no_tied_one(tmp_path: Path) -> None:
 def test_heads_that_differ_by_layer_are_counted_layer_by_layer(tmp_path: Path) -> None:
     layers = {"attention.head_count": [4, 8, 4], "attention.head_count_kv": [1, 0, 4], "feed_forward_length": [9, 8, 7]}
     own = local.card_of_path(write(tmp_path / "lists.gguf", PLAIN | layers | {"attention.key_length": 16}))
-    assert own.shape is not None
     assert (own.shape.heads, own.shape.kv_heads, own.shape.ffn) == (8, 4, 9)
     assert anatomy.kv_cache_bytes(own, 10) == 10 * 2 * (1 + 0 + 4) * 16 * 2
 
@@ -168,7 +166,6 @@ def test_a_gpt_2_folder_has_the_shape_of_its_own_names(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 3, "n_positions": 99, "vocab_size": 300}
     own = local.card_of_path(folder(tmp_path, config, "wte.weight", "h.0.attn.bias", "h.0.attn.c_attn.bias"))
     assert own.parameters == 20  # the mask that older files store is no parameter
-    assert own.shape is not None
     assert (own.shape.layers, own.shape.hidden, own.shape.heads, own.shape.kv_heads) == (2, 48, 3, 3)
     assert (own.shape.ffn, own.shape.context, own.shape.vocabulary, own.shape.tied_embeddings) == (192, 99, 300, True)
 
@@ -177,7 +174,6 @@ def test_a_config_that_leaves_out_its_classes_defaults_is_filled(tmp_path: Path)
     own = local.card_of_path(
         folder(tmp_path, {"model_type": "gemma3_text", "num_hidden_layers": 5}, "embed_tokens.weight")
     )
-    assert own.shape is not None
     assert (own.shape.layers, own.shape.heads, own.shape.kv_heads, own.shape.head_size) == (5, 8, 4, 256)
 
 
@@ -187,7 +183,6 @@ def test_a_window_that_is_switched_off_is_none(tmp_path: Path) -> None:
     own = local.card_of_path(
         folder(tmp_path, {"model_type": "qwen2", **sizes, "use_sliding_window": False}, "lm_head.weight")
     )
-    assert own.shape is not None
     assert own.shape.window is None
     assert not own.shape.tied_embeddings
 

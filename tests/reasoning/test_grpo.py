@@ -7,23 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
-from helpers.models import sources
 from helpers.reasoning import grpo, trainers
 from helpers.reasoning.problems import word_sums
 from helpers.reasoning.rewards import checked_reward
-from helpers.records import ModelCard
 from tiny_llama import tiny_llama
 
 HELD = word_sums("held", count=3)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(card: ModelCard) -> Any:
-    return AutoTokenizer.from_pretrained(sources.folder(card))
 
 
 def trainer(tokenizer: Any, folder: Path) -> Any:
@@ -75,31 +67,31 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer: Any, tm
 
 def test_held_out_answers_are_read_up_to_their_end(tokenizer: Any) -> None:
     model = tiny_llama().train()
-    answers = grpo.held_answers(model, tokenizer, HELD)
-    assert [one.question for one in answers] == [one.question for one in HELD]
-    assert all(1 <= one.tokens <= grpo.LONGEST_ANSWER for one in answers)
+    looked = grpo.held_look(tokenizer, HELD)(model)
+    assert set(looked) == {"greedy", "drawn"}
+    assert all(len(one["texts"]) == 1 and one["items"] == len(HELD) for one in looked.values())
+    assert all(1 <= one["tokens"] <= grpo.LONGEST_ANSWER for one in looked.values())
     assert model.training
 
 
-def test_shares_are_counted(tokenizer: Any) -> None:
-    one = grpo.HeldAnswer("?", 7, "<think>3 + 4 = 7</think>\n7", 18, form=True, right=True, reward=1.0)
-    two = grpo.HeldAnswer("?", 7, "7", 2, form=False, right=False, reward=0.0)
-    counted = {"items": 2, "form": 1, "right": 1, "tokens": 10.0, "reward": 0.5, "marks": "r-", "texts": [one.text]}
-    assert grpo.held_shares([one, two]) == counted
+def test_shares_are_counted() -> None:
+    right = f"<think>{HELD[0].expression} = {HELD[0].answer}</think>\n{HELD[0].answer}"
+    counted = {"items": 2, "form": 1, "right": 1, "tokens": 10.0, "reward": 0.5, "marks": "r-", "texts": [right]}
+    assert grpo.held_shares(HELD[:2], [(right, 18), ("7", 2)]) == counted
 
 
 def test_drawn_answers_are_the_same_again_and_leave_other_draws_alone(tokenizer: Any) -> None:
     model, state = tiny_llama(), torch.random.get_rng_state()  # making the model seeds them
-    drawn = [grpo.held_answers(model, tokenizer, HELD, temperature=1.0) for _ in range(2)]
-    assert drawn[0] == drawn[1] != grpo.held_answers(model, tokenizer, HELD)
+    one, again = (grpo.held_look(tokenizer, HELD)(model) for _ in range(2))
+    assert one == again
+    assert one["drawn"]["texts"] != one["greedy"]["texts"]
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_only_what_is_asked_for_is_looked_at(tokenizer: Any) -> None:
-    looked = grpo.held_look(tokenizer, HELD, how=["drawn"])(tiny_llama())
-    assert looked == {"drawn": grpo.held_shares(grpo.held_answers(tiny_llama(), tokenizer, HELD, temperature=1.0))}
+    assert set(grpo.held_look(tokenizer, HELD, how=["drawn"])(tiny_llama())) == {"drawn"}
 
 
 def test_without_problems_nothing_is_answered(tokenizer: Any) -> None:
     with pytest.raises(InvalidInput, match="no problems"):
-        grpo.held_answers(tiny_llama(), tokenizer, [])
+        grpo.held_look(tokenizer, [])

@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from helpers import machine
 from helpers.errors import InvalidInput
-from helpers.models import sources
 from helpers.reasoning import losses, trainers
-from helpers.records import ModelCard
 from tiny_llama import tiny_llama
 
 REWARDS = [1.0, 0.3, 0.3, 0.0, 0.1, 0.1]
@@ -29,11 +26,6 @@ def _in_fp32() -> Iterator[None]:
     """On the processor: formulas are compared to a millionth, and on a GPU TRL would compute in bf16."""
     with machine.on_processor():
         yield
-
-
-@pytest.fixture(scope="module")
-def tokenizer(card: ModelCard) -> Any:
-    return AutoTokenizer.from_pretrained(sources.folder(card))
 
 
 def grpo_trainer(tokenizer: Any, folder: Path, **settings: Any) -> Any:

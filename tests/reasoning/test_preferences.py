@@ -7,19 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
-from helpers.models import sources
 from helpers.reasoning import preferences, trainers
-from helpers.records import ModelCard
 from tiny_llama import tiny_llama
-
-
-@pytest.fixture(scope="module")
-def tokenizer(card: ModelCard) -> Any:
-    return AutoTokenizer.from_pretrained(sources.folder(card))
 
 
 @pytest.fixture

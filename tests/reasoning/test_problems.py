@@ -53,4 +53,4 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at least one"):
         word_sums("dev", count=0)
     with pytest.raises(InvalidInput, match="no word sums named"):
-        word_sums("dawn")  # type: ignore[arg-type]
+        word_sums("dawn")

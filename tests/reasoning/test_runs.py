@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from helpers.data import stored
 from helpers.errors import InvalidInput
 from helpers.making import finetuning
-from helpers.models import sources
 from helpers.reasoning import warmup
 from helpers.reasoning.rewards import checked_reward
-from helpers.records import ModelCard
 from tiny_llama import tiny_llama
 from training import grpo_08, runs
 
 
 @pytest.fixture
-def small(card: ModelCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def small(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """GRPO's script with two short runs of a tiny model, which stores and keeps its checkpoints in a folder."""
-    tokenizer = AutoTokenizer.from_pretrained(sources.folder(card))
     monkeypatch.setattr(warmup, "UPPER_LAYERS", range(1, 2))
     monkeypatch.setattr(finetuning, "base", lambda: (tiny_llama(), tokenizer))
     monkeypatch.setattr(grpo_08, "KINDS", {"cold": (checked_reward, 0, 2)})

@@ -7,35 +7,23 @@ from dataclasses import replace
 import pytest
 
 from engines_here import provider_of_our_own
-from helpers.backends import Backend, providers
+from helpers.backends import providers
 from helpers.errors import InvalidInput
 from helpers.reasoning.problems import word_sums
-from helpers.reasoning.ways import WAYS_TO_ASK, attempt, attempts, number_of, wording
-from helpers.records import ModelCard
-from talk import fresh
+from helpers.reasoning.ways import WAYS_TO_ASK, attempts, number_of, wording
 
 PROBLEM = word_sums("dev", count=1)[0]
 
 
-@pytest.mark.parametrize("way", WAYS_TO_ASK)
-def test_a_chat_answers_within_the_ways_cap_and_is_left_as_it_was(
-    llama: Backend, card: ModelCard, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(WAYS_TO_ASK, way, replace(WAYS_TO_ASK[way], cap=12))
-    chat = fresh(llama, card)
-    found = attempt(chat, PROBLEM, way)
-    assert found.new_tokens <= WAYS_TO_ASK[way].cap
-    assert found.text
-    assert found.right == (found.number == str(PROBLEM.answer))
-    assert not chat.history
-
-
 @pytest.mark.engine
-def test_a_server_answers_many_in_their_order() -> None:
+def test_a_server_answers_many_in_their_order_within_the_ways_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WAYS_TO_ASK, "at once", replace(WAYS_TO_ASK["at once"], cap=3))
     route = providers.route(provider_of_our_own())
     asked = [(problem, sample) for problem in word_sums("dev", count=2) for sample in (1, 2)]
     found = list(attempts(route, "smollm2-135m", asked, "at once", temperature=0.7, at_once=2))
     assert [(one.question, one.sample) for one in found] == [(problem.question, sample) for problem, sample in asked]
+    assert all(0 < one.new_tokens <= 3 for one in found)
+    assert all(one.right == (one.number == str(problem.answer)) for one, (problem, _) in zip(found, asked, strict=True))
 
 
 def test_what_was_cut_off_gives_no_number() -> None:

@@ -463,17 +463,11 @@ def live(engine: PretendEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tup
     """The routes behind the server's own protocol, on loopback; on a busy machine, too, no client is late."""
     monkeypatch.setattr(lines, "HEAD_SECONDS", 120.0)
     monkeypatch.setattr(lines, "BODY_SECONDS", 120.0)
-    one = lines.bound_socket("127.0.0.1", 0)
+    one = lines.loopback_socket(0)
     behind = gate(engine, guests=(OWNER,))
     engine.slots = behind.models["smollm2-135m"]
-    config = uvicorn.Config(behind.app(), http=lines.Impatient, log_config=None)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [one]})
-    thread.start()
-    yield one.getsockname()
-    server.should_exit = True
-    thread.join()
-    one.close()
+    with lines.served(uvicorn.Config(behind.app(), http=lines.Impatient, log_config=None), one):
+        yield one.getsockname()
 
 
 @pytest.fixture
@@ -598,3 +592,13 @@ def test_slots_are_shared_out_exactly(
             return [engine.free for engine in found.engines]
 
     assert sum(asyncio.run(busiest())) == slots - 1
+
+
+def test_a_server_that_cannot_begin_leaves_nobody_waiting() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError
+
+    one = lines.loopback_socket(0)
+    address = one.getsockname()
+    with lines.served(uvicorn.Config(broken, lifespan="on", log_config=None), one), pytest.raises(ConnectionError):
+        until(lambda: socket.create_connection(address, timeout=20).close())

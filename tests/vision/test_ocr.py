@@ -240,11 +240,6 @@ def test_a_page_that_was_read_before_is_not_read_again(receipt, receipt_page, mo
     assert len(rows) == len(receipt.questions)
 
 
-def test_the_second_road_is_taken_where_the_first_is_silent(receipt, receipt_page):
-    road = qa.either(lambda *_: "", lambda *_: "second")
-    assert road(receipt_page, receipt, receipt.questions[0]) == "second"
-
-
 def test_the_language_model_finds_a_price_in_the_text(llama, card, receipt, receipt_page):
     road = qa.by_model(fresh(llama, card))
     assert qa.is_right(road(receipt_page, receipt, receipt.questions[0]), receipt.questions[0], receipt)

@@ -75,7 +75,7 @@ def test_the_pieces_of_a_prompt_are_the_chat_template_s_own(language):
         assert list(whole) == seeing.prompt_ids(words, images) + seeing.question_ids(words, question)
 
 
-def test_what_was_trained_goes_out_and_in_again(language, tokenizer, model, tmp_path):
+def test_what_was_trained_goes_out_and_in_again(language, tokenizer, model):
     adapted = miniature.with_decoder_adapter(model)
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:

@@ -150,12 +150,9 @@ def test_patches_are_drawn_on_their_borders(picture: Image.Image) -> None:
 
 
 def test_the_drawing_shows_a_box_for_each_token(model: Any, processor: Any, picture: Image.Image) -> None:
-    import matplotlib.pyplot as plt
-
     rows = sight.sequence(model, processor, [picture], QUESTION)
     figure = sight.draw_tokens(picture, rows)
     read = figure.axes[-1]
-    plt.close(figure)
     assert len(read.patches) == sum(row["tokens"] for row in rows)
     assert len(read.images) == 16
 

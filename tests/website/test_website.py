@@ -106,6 +106,12 @@ def test_what_reaches_outside_and_what_leads_nowhere_is_found(tmp_path: Path) ->
     ]
 
 
+def test_the_front_door_leads_to_every_language() -> None:
+    door = build.front_door({"en": "English", "fi": "Suomi"})
+    assert '["en", "fi"]' in door
+    assert '<a href="fi/index.html" lang="fi">Suomi</a>' in door
+
+
 @pytest.mark.fault("set-up")
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a shell script")
 def test_a_script_of_others_that_is_not_what_was_promised_is_thrown_away(
