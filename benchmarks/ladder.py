@@ -152,9 +152,8 @@ def rows_as_read_today(made: Row) -> list[Row]:
 def _write(path: Path, rungs: list[Row], units: list[Row]) -> None:
     rungs = sorted(rungs, key=lambda one: one["parameters"])
     content = {"rungs": rungs, "scores": scores(rungs, units), "differences": differences(rungs, units)}
-    part = path.with_name(f".{path.name}.part")  # of a killed run: it is overwritten
-    part.write_text(_text(content | {"units": units}) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with files.written_whole(path) as part:
+        part.write_text(_text(content | {"units": units}) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

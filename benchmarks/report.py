@@ -10,6 +10,7 @@ from typing import Any
 
 from helpers import machine
 from helpers.intervals import Spread
+from helpers.models.files import written_whole
 
 
 def report(benchmark: str, **figures: Spread) -> None:
@@ -25,9 +26,8 @@ def report(benchmark: str, **figures: Spread) -> None:
 def keep(path: Path, content: Mapping[str, Any]) -> None:
     """Writes what is stored for a page, the entries of a list a line each; whole or not at all."""
     parts = [f" {json.dumps(name)}: {_text(value)}" for name, value in content.items()]
-    draft = path.with_suffix(".part")
-    draft.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
-    draft.replace(path)
+    with written_whole(path) as draft:
+        draft.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from helpers import machine
 from helpers.making import bpe, corpus, distillation, export, training
 from helpers.making.training import LossRow
-from helpers.models.files import home
+from helpers.models.files import home, written_whole
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "curves_02.json"
 VOCABULARY = 2048
@@ -105,7 +105,8 @@ def main() -> None:
 
     def store() -> None:
         text = json.dumps({"machine": str(machine.describe()), **stored}, indent=1, ensure_ascii=False)
-        STORED.write_text(text + "\n", encoding="utf-8")
+        with written_whole(STORED) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
     if "long" not in stored or not folder.exists():
         stored["long"] = long_run(tokenizer, ids, held, folder)

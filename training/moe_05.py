@@ -22,7 +22,7 @@ from helpers.experts import mixture, routing
 from helpers.experts.mixture import Size
 from helpers.making import bpe, export, training
 from helpers.making.training import LossRow
-from helpers.models.files import home, remove
+from helpers.models.files import home, remove, written_whole
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 STORED, SHIPPED = DATA / "moe_05.json", DATA / "moe_05"
@@ -129,7 +129,8 @@ def store(found: dict[str, Any], made_with: dict[str, Any]) -> None:
     """Adds a run to what is stored, in the order of the names. Another process may have added some meanwhile."""
     runs = sorted([*stored()["runs"], found], key=lambda run: (NAMES.index(run["name"]), run["seed"]))
     head = made_with | {"machine": str(machine.describe())}
-    STORED.write_text(json.dumps(head | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    with written_whole(STORED) as part:
+        part.write_text(json.dumps(head | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from helpers.experts import phonebook
 from helpers.experts.phonebook import RIVAL, RIVALS, Drill
 from helpers.making import training
 from helpers.making.training import LossRow
-from helpers.models.files import home, remove
+from helpers.models.files import home, remove, written_whole
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "phonebook_05.json"
 #: How often a row is read. A book takes more readings than a rule.
@@ -128,7 +128,8 @@ def store(runs: list[dict[str, Any]], made_with: dict[str, Any]) -> None:
     runs = sorted(runs, key=lambda r: (r["drill"], r["size"], RIVALS.index(r["model"]), r["seed"]))
     head = json.dumps(made_with | {"machine": str(machine.describe())}, ensure_ascii=False)[1:-1]
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in runs)
-    STORED.write_text(f'{{{head},\n"runs": [\n{lines}\n]}}\n', encoding="utf-8")
+    with written_whole(STORED) as part:
+        part.write_text(f'{{{head},\n"runs": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def main() -> None:

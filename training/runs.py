@@ -10,7 +10,7 @@ from typing import Any
 from helpers import machine
 from helpers.data import FOLDER
 from helpers.making import training
-from helpers.models.files import home
+from helpers.models.files import home, written_whole
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,5 @@ class StoredRuns:
         """Writes the finished runs and this one."""
         head = json.dumps(self.made_with | {"machine": str(machine.describe())}, ensure_ascii=False)[1:-1]
         lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in [*self.read(), run])
-        self.path.write_text(f'{{{head},\n"runs": [\n{lines}\n]}}\n', encoding="utf-8")
+        with written_whole(self.path) as part:
+            part.write_text(f'{{{head},\n"runs": [\n{lines}\n]}}\n', encoding="utf-8")

@@ -27,7 +27,7 @@ from helpers.course.outputs import cleaned, plain
 from helpers.data import ROOT
 from helpers.errors import CourseError, InvalidInput
 from helpers.machine import GIB
-from helpers.models.files import plain_disk_errors
+from helpers.models.files import plain_disk_errors, written_whole
 
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "notebooks"
@@ -179,9 +179,8 @@ def store(result: ExecutedNotebook, path: Path) -> None:
             f"{path.name} would take {size:.0f} KiB, and a notebook may take {LARGEST_KIB}; it was left as it was.",
             "Draw fewer points, or show fewer rows.",
         )
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def run(names: Sequence[str] = (), *, save_outputs: bool = False, folder: Path = NOTEBOOKS, build: Path = BUILD) -> int:

@@ -35,6 +35,7 @@ from helpers.course.localised import relinked, slug, target_of
 from helpers.course.messages import PageMessage, code_alone, markdown_pieces, notebook_said, replaced
 from helpers.data import ROOT
 from helpers.errors import CourseError, InvalidInput
+from helpers.models.files import written_whole
 
 LOCALE = ROOT / "locale"
 #: Two texts that are this alike are taken for an old and a new form of one.
@@ -164,10 +165,8 @@ def write_store(stem: str, language: str, known: Iterable[TranslatedMessage], ro
         flags = ["fuzzy"] if entry.fuzzy else []
         before = entry.before if entry.fuzzy else ""
         file.append(polib.POEntry(comment=entry.message.kind, flags=flags, previous_msgid=before or None, **given))
-    path = store_of(language, stem, root / "locale")
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(f"{file}".rstrip("\n") + "\n", encoding="utf-8", newline="\n")
-    part.replace(path)
+    with written_whole(store_of(language, stem, root / "locale")) as part:
+        part.write_text(f"{file}".rstrip("\n") + "\n", encoding="utf-8", newline="\n")
 
 
 def update(language: str, root: Path = ROOT) -> dict[str, int]:
@@ -298,8 +297,8 @@ def make_pages(language: str, root: Path = ROOT) -> list[Path]:
             if is_touched(target, text, done.get(name)):
                 left.append(target)
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8", newline="\n")
+            with written_whole(target) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
             done[name] = _digest(text)
     record.parent.mkdir(exist_ok=True)
     record.write_text(json.dumps(done, indent=1), encoding="utf-8")

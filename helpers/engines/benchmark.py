@@ -27,7 +27,7 @@ from helpers.data import ROOT
 from helpers.engines import agreement
 from helpers.engines.trial import Setting
 from helpers.errors import CourseError, InvalidInput
-from helpers.models import sources
+from helpers.models import files, sources
 from helpers.records import ModelCard
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes the report as JSON."""
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with files.written_whole(path) as part:
+            part.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Report:

@@ -7,12 +7,11 @@ and keys are those of the library `gguf`, the specification's own (github.com/gg
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import DamagedFile, InvalidInput
-from helpers.models.files import make_once, plain_disk_errors, remove
+from helpers.models.files import make_once, plain_disk_errors, written_whole
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Path:
@@ -23,16 +22,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Path:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a model that fits here is written before a bar is read
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    with plain_disk_errors(folder.parent, "the model"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            model.save_pretrained(part)
-            tokenizer.save_pretrained(part)
-            remove(folder)
-            os.replace(part, folder)
-        finally:
-            remove(part)
+    with plain_disk_errors(folder.parent, "the model"), written_whole(folder) as part:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
     return folder
 
 

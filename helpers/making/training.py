@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from helpers import machine
 from helpers.errors import DamagedFile, InvalidInput
-from helpers.models.files import plain_disk_errors, remove
+from helpers.models.files import plain_disk_errors, written_whole
 
 if TYPE_CHECKING:
     import torch
@@ -80,14 +80,8 @@ def save(path: Path, model: Any, optimizer: Any, rows: list[LossRow], recipe: Ma
     state = {"recipe": dict(recipe), "rows": rows, "model": trained, "optimizer": optimizer.state_dict()}
     buffer = io.BytesIO()  # torch would tell of a full disk in words of its own
     torch.save(state, buffer)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with plain_disk_errors(path.parent, "the checkpoint"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(buffer.getbuffer())
-            os.replace(part, path)
-        finally:
-            remove(part)
+    with plain_disk_errors(path.parent, "the checkpoint"), written_whole(path) as part:
+        part.write_bytes(buffer.getbuffer())
 
 
 def restore(path: Path | None, model: Any, optimizer: Any, recipe: Mapping[str, Any]) -> list[LossRow]:

@@ -69,6 +69,21 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A place beside `target`: the file or folder that the block writes there takes its place, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if target.is_dir() or part.is_dir():  # which no system puts in place of another
+            remove(target)
+        os.replace(part, target)
+    finally:
+        with suppress(OSError):
+            remove(part)
+
+
+@contextmanager
 def plain_disk_errors(path: Path, what: str) -> Iterator[None]:
     """Turns the operating system's refusals to write `what` under `path` into the course's sentences."""
     try:
@@ -143,13 +158,7 @@ def _make(target: Path, make: Callable[[Path], None], good: Callable[[Path], boo
     for left_behind in target.parent.glob(f".{target.name}.*.part"):
         remove(left_behind)  # by a process that was killed: we hold the lock, so nobody is writing it
     require_disk(size, target.parent, what)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with written_whole(target) as part:
         make(part)
         if not good(part):
             raise DamagedFile(f"What was made of {what} is not what its hash promises.", "Run again to make it anew.")
-        remove(target)
-        os.replace(part, target)
-    finally:
-        with suppress(OSError):
-            remove(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,19 @@ def test_a_wait_without_end_becomes_a_sentence(tmp_path: Path, monkeypatch: pyte
         waiting.start()
         waiting.join(30)
     assert "End that process" in str(refused[0])
+
+
+def test_what_is_written_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "it"
+    with files.written_whole(target) as part:
+        part.write_text("first")
+    with suppress(KeyboardInterrupt), files.written_whole(target) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert target.read_text() == "first"
+    for name in ("folder", "again"):  # a folder in the place of a file, then of a folder
+        with files.written_whole(target) as part:
+            part.mkdir()
+            (part / name).touch()
+    assert [path.name for path in target.iterdir()] == ["again"]
+    assert list(target.parent.iterdir()) == [target]
