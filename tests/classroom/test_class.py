@@ -66,6 +66,8 @@ def test_each_opens_notebook_00_and_asks_the_shared_server_without_typing_a_key(
 def test_what_was_used_is_told_to_each_and_to_the_instructor_by_person(
     hub: HubHere, people: dict[str, Visitor]
 ) -> None:
+    for one in people.values():
+        one.run(ASK)
     look = "import os, httpx2; print(httpx2.get(os.environ['SLM_CLASS_ADDRESS'] + '/usage', headers={'Authorization': "
     look += "'Bearer ' + os.environ['JUPYTERHUB_API_TOKEN']}).text)"
     assert '"anna"' in (said := people["anna"].run(look))
