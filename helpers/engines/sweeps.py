@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from helpers import anatomy, machine
@@ -72,27 +71,26 @@ def batch_sweep(sizes: Sequence[int] = (1, 2, 4, 8), *, repeats: int = 1, new_to
 def without_cache(chat: Chat, *, prompt_tokens: int = 64, new_tokens: int = 8) -> list[dict[str, Any]]:
     """Seconds for each new token with a KV cache and without one, which reads the whole text again; transformers.
 
-    The median of `new_tokens`, after two that do not count: the prompt is read for the first, and the second is the
-    first of its kind, for which torch chooses its kernels.
+    The two take turns at each token, so that whatever else the machine does meets both. The median of `new_tokens`,
+    after two that do not count: the prompt is read for the first, and the second is the first of its kind, for which
+    torch chooses its kernels.
     """
     import torch
 
     backend = _torch(chat)
-    rows = []
-    for use in (True, False):
-        text = torch.tensor([backend.tokenize(WORD * prompt_tokens)], device=backend.model.device)
-        kept, ends = None, []
-        with torch.inference_mode():
-            for _ in range(2 + new_tokens):
-                read = text if kept is None else text[:, -1:]
-                out = backend.model(read, past_key_values=kept, use_cache=use, logits_to_keep=1)
-                kept = out.past_key_values if use else None
-                text = torch.cat([text, out.logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    text = torch.tensor([backend.tokenize(WORD * prompt_tokens)], device=backend.model.device)
+    kept, seconds = None, {True: list[float](), False: list[float]()}
+    with torch.inference_mode():
+        for _ in range(2 + new_tokens):
+            for use, spent in seconds.items():
+                began = time.perf_counter()
+                read = text[:, -1:] if use and kept is not None else text
+                out = backend.model(read, past_key_values=kept if use else None, use_cache=use, logits_to_keep=1)
                 machine.finish(text.device)
-                ends.append(time.perf_counter())
-        seconds = [after - before for before, after in pairwise(ends[1:])]
-        rows.append({"KV cache": use, "seconds_per_token": statistics.median(seconds)})
-    return rows
+                spent.append(time.perf_counter() - began)
+                kept = out.past_key_values if use else kept
+            text = torch.cat([text, out.logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return [{"KV cache": use, "seconds_per_token": statistics.median(spent[2:])} for use, spent in seconds.items()]
 
 
 def operations(chat: Chat, *, steps: int = 4) -> list[dict[str, Any]]:
