@@ -97,7 +97,7 @@ def example_batches(tokenizer: Any, examples: Sequence[DateExample], *, rows: in
 def answered(tokenizer: Any, examples: Sequence[DateExample]) -> Batch:
     """Prompts with their answers, padded on the left so that all answers stand in the last 11 columns."""
     batch = completed(tokenizer, [(DATE_PROMPT.format(text=e.text), e.iso) for e in examples])
-    if (batch["labels"] != -100).sum() != ANSWER_TOKENS * len(examples):
+    if not ((batch["labels"] != -100).sum(dim=1) == ANSWER_TOKENS).all():
         raise InvalidInput("An answer is not a date in ISO form.", "Write it as in 1987-03-05.")
     return batch
 

@@ -101,6 +101,8 @@ def test_what_is_not_there_ends_in_a_sentence(model: Any, tokenizer: Any, tmp_pa
         finetuning.example_batches(tokenizer, [], rows=4)
     with pytest.raises(InvalidInput, match="not a date"):
         finetuning.answered(tokenizer, [dates.DateExample("today", "now", "odd")])
+    with pytest.raises(InvalidInput, match="not a date"):  # one too short and one as much too long
+        finetuning.answered(tokenizer, [dates.DateExample("a", iso, "odd") for iso in ("1987-03-0", "1987-03-055")])
 
 
 def test_answers_come_as_asked_and_leave_the_adapter_beside_its_matrices(model: Any, tokenizer: Any) -> None:
